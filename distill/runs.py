@@ -1,0 +1,180 @@
+"""The run folder: every path in it, the lock on it, and the record of the environment.
+
+Everything a stage finds is a finding file beside the thing itself, with the fingerprint of what it
+was made from; a finding whose fingerprint differs is not there.
+"""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distill.findings import FindingError, Record
+
+DEFAULT_RUN = Path("runs/default")
+LIBRARIES = (
+    "torch", "torchvision", "timm", "transformers", "datasets", "faiss-cpu", "scikit-learn",
+    "zarr", "numpy", "safetensors",
+)  # fmt: skip
+FINGERPRINT = "made_from"
+
+R = TypeVar("R", bound=Record)
+
+
+class RunError(ValueError):
+    """The run folder cannot be used as it is."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where everything of one run lies. Naming a path creates nothing."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.folder / "config.toml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and machine of the last command that wrote here."""
+        return self.folder / "environment.json"
+
+    @property
+    def teacher(self) -> Path:
+        """The taught teacher: weights, head, card, finding."""
+        return self.folder / "teacher"
+
+    @property
+    def taught(self) -> Path:
+        """Finding of ``train-teacher``."""
+        return self.teacher / "taught.json"
+
+    @property
+    def features(self) -> Path:
+        """The teacher's features, a group a split."""
+        return self.folder / "features.zarr"
+
+    @property
+    def extracted(self) -> Path:
+        """Finding of ``extract`` or ``import``."""
+        return self.folder / "extracted.json"
+
+    @property
+    def projections(self) -> Path:
+        """Folder of all projected stores."""
+        return self.folder / "projected"
+
+    def projected(self, name: str) -> Path:
+        """One projected store."""
+        return self.projections / f"{name}.zarr"
+
+    def projected_finding(self, name: str) -> Path:
+        """Finding of ``project`` for one store, validation included."""
+        return self.projections / f"{name}.json"
+
+    @property
+    def heads(self) -> Path:
+        """Folder of all heads."""
+        return self.folder / "heads"
+
+    @property
+    def students(self) -> Path:
+        """Folder of all students."""
+        return self.folder / "students"
+
+    @property
+    def costs(self) -> Path:
+        """Measured sizes and latencies."""
+        return self.folder / "costs.json"
+
+    @property
+    def report(self) -> Path:
+        """The report as a record."""
+        return self.folder / "report.json"
+
+    def create(self) -> None:
+        """Make the folder; ``RunError`` when something else has its name."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunError(f"{self.folder} is a file; --run wants a folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One writing command at a time; the lock dies with its process."""
+        from filelock import FileLock, Timeout
+
+        self.create()
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"another distill command is working in {self.folder}; "
+                "wait for it, or name another folder with --run"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def record_environment(self, *, device: str) -> None:
+        """Write ``environment.json``; it carries no time, so equal runs are equal files."""
+        write_json(self.environment, environment() | {"device": device})
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine facts that results may depend on."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "cores": os.cpu_count() or 1,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the libraries that results may depend on."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    scratch.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    os.replace(scratch, path)
+
+
+def remember(path: Path, record: Record, *, made_from: str) -> None:
+    """Keep a finding with the fingerprint of what it was made from."""
+    write_json(path, {FINGERPRINT: made_from, **record.to_json()})
+
+
+def recall(path: Path, kind: type[R], *, made_from: str | None = None) -> R | None:
+    """The finding at ``path``; None when there is none or it was made from something else."""
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text())
+        known = data.pop(FINGERPRINT, None)
+        if made_from is not None and known != made_from:
+            return None
+        return kind.from_json(data)
+    except (json.JSONDecodeError, AttributeError, FindingError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}); delete it and run the command that made it again"
+        ) from error
