@@ -1,0 +1,178 @@
+"""What every projection promises: a linear map to fewer dimensions, as a scikit-learn transformer.
+
+``Projection`` is what the pipeline asks for; ``RandomProjection`` is the half of a data-independent
+map that does not depend on how its matrix is drawn. For these a kind, two widths and a seed are
+the whole map: fitting reads the shape of the data and nothing else.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from numbers import Integral
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Float32
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+DEFAULT_COMPONENTS = 64  # where none are asked for and the data has that many columns
+
+
+class ProjectionError(ValueError):
+    """A map cannot be made, or not be applied to these rows."""
+
+
+class UnknownKindError(ProjectionError):
+    """No projection of that kind."""
+
+
+@runtime_checkable
+class Projection(Protocol):
+    """A fitted linear map from ``dim_in`` to ``dim_out`` dimensions. Equal names, equal bits."""
+
+    @property
+    def kind(self) -> str:
+        """Name in the table of kinds."""
+        ...
+
+    @property
+    def dim_in(self) -> int:
+        """Width of the rows it reads."""
+        ...
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the rows it makes."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of a random map; 0 for a map that has none."""
+        ...
+
+    @property
+    def matrix(self) -> Float32[np.ndarray, "{self.dim_in} {self.dim_out}"]:
+        """The map itself, read-only: a row x becomes x @ matrix."""
+        ...
+
+    def transform(self, X: Any) -> Float[np.ndarray, "rows {self.dim_out}"]:
+        """Map rows; float32 stays float32."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Say what a store made with it records: JSON-able, equal for equal maps only."""
+        ...
+
+
+# scikit-learn is untyped, hence the ignored base classes
+class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """A map drawn from a seed. float32 stays float32, float64 stays float64.
+
+    ``n_components`` is the width of the result. None takes 64, or as many as there are columns if
+    they are fewer; more than there are columns is a ``ProjectionError``. After ``fit`` the map is
+    ``matrix_``, float32 of shape (n_features_in_, n_components_).
+    """
+
+    kind: ClassVar[str]
+    algorithm: ClassVar[int]  # raised when the same seed would give other bits
+
+    def __init__(self, n_components: int | None = None, *, seed: int = 0) -> None:
+        self.n_components = n_components
+        self.seed = seed
+
+    @staticmethod
+    @abstractmethod
+    def draw(dim_in: int, dim_out: int, seed: int) -> Float32[np.ndarray, "{dim_in} {dim_out}"]:
+        """Draw the matrix of this kind: a pure function, bit-identical on every machine."""
+
+    def fit(self, X: Any, y: object = None) -> Self:
+        """Draw the map for rows as wide as those of ``X``; nothing else is read from them."""
+        del y
+        X = validate_data(self, X, dtype=[np.float32, np.float64])
+        return self._drawn(X.shape[1])
+
+    def fit_width(self, dim_in: int) -> Self:
+        """Draw the map for rows of this width: ``fit`` without rows."""
+        self.n_features_in_ = _at_least("dim_in", dim_in, 1)
+        return self._drawn(self.n_features_in_)
+
+    def transform(self, X: Any) -> Any:
+        """Map rows (rows, dim_in) to (rows, dim_out), in the precision they come in.
+
+        Other types than float64 are read as float32. The result is an array, or what
+        ``set_output`` asked for.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
+        return X @ self.matrix_.astype(X.dtype, copy=False)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Find the shortest rows that map to these: least squares, in float64, then X's type."""
+        check_is_fitted(self)
+        X = check_array(X, dtype=[np.float32, np.float64])
+        if X.shape[1] != self.dim_out:
+            raise ProjectionError(
+                f"X has {X.shape[1]} columns, but this {type(self).__name__} "
+                f"makes rows of {self.dim_out}"
+            )
+        inverse = np.linalg.pinv(self.matrix_.astype(np.float64))
+        return (X.astype(np.float64) @ inverse).astype(X.dtype)
+
+    @property
+    def dim_in(self) -> int:
+        """Width of the rows it reads."""
+        check_is_fitted(self)
+        return int(self.n_features_in_)
+
+    @property
+    def dim_out(self) -> int:
+        """Width of the rows it makes."""
+        check_is_fitted(self)
+        return self.n_components_
+
+    @property
+    def matrix(self) -> Float32[np.ndarray, "{self.dim_in} {self.dim_out}"]:
+        """The map itself, read-only: a row x becomes x @ matrix."""
+        check_is_fitted(self)
+        return self.matrix_
+
+    def describe(self) -> dict[str, Any]:
+        """Kind, widths, seed, and the SHA-256 of the matrix (little-endian, row by row)."""
+        bits = np.ascontiguousarray(self.matrix, dtype="<f4")
+        return {
+            "kind": self.kind,
+            "dim_in": self.dim_in,
+            "dim_out": self.dim_out,
+            "seed": int(self.seed),
+            "algorithm": self.algorithm,
+            "digest": "sha256:" + hashlib.sha256(bits.data).hexdigest(),
+        }
+
+    def _drawn(self, dim_in: int) -> Self:
+        seed = _at_least("seed", self.seed, 0)
+        wanted = self.n_components
+        dim_out = min(DEFAULT_COMPONENTS, dim_in) if wanted is None else wanted
+        if _at_least("n_components", dim_out, 1) > dim_in:
+            raise ProjectionError(
+                f"n_components={dim_out} is more than the data has columns, n_features={dim_in}: "
+                "a projection goes to fewer dimensions"
+            )
+        self.matrix_ = self.draw(dim_in, int(dim_out), seed)
+        self.matrix_.flags.writeable = False
+        self.n_components_ = int(dim_out)
+        return self
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _at_least(name: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise ProjectionError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
