@@ -1,0 +1,39 @@
+"""What can go wrong with a student, one class for each thing a caller may handle."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class StudentError(ValueError):
+    """Base of all errors of this package; the message is one line for the user."""
+
+
+class UnknownStudentError(StudentError):
+    """No student network has this name."""
+
+
+class StudentWeightsError(StudentError):
+    """A weights file is missing, is not safe to read, or does not fit the network."""
+
+
+class UnknownLossError(StudentError):
+    """No loss has this name."""
+
+
+class RecipeError(StudentError):
+    """A training recipe that cannot be followed."""
+
+
+class CheckpointError(StudentError):
+    """A checkpoint cannot be read, or belongs to other settings."""
+
+
+class DivergedError(StudentError):
+    """The loss became NaN or infinite."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"``, or what is known when nothing is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"

@@ -1,0 +1,52 @@
+"""How to train, and when one epoch is better than another."""
+
+import math
+from dataclasses import dataclass
+
+from students.errors import RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train: AdamW, linear warm-up, cosine to zero, clipped gradients."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.0  # not on biases, norms and other parameters of one axis
+    warmup: float = 0.0  # share of all steps
+    clip: float = 1.0  # largest norm of the whole gradient; 0 does not clip
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise RecipeError(
+                f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}"
+            )
+        if not self.learning_rate > 0 or self.weight_decay < 0 or self.clip < 0:
+            raise RecipeError(
+                f"learning_rate must be above 0, weight_decay and clip not below, got "
+                f"{self.learning_rate}, {self.weight_decay} and {self.clip}"
+            )
+        if not 0 <= self.warmup < 1:
+            raise RecipeError(f"warmup is a share of the steps, in [0, 1), got {self.warmup}")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of ``step`` (from 0) among ``steps``."""
+        warm = round(self.warmup * steps)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        done = (step - warm) / max(1, steps - warm)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Of the validation rows. The better of two has the higher accuracy, then the lower loss."""
+
+    accuracy: float
+    loss: float
+
+    def beats(self, other: "Evaluation | None") -> bool:
+        """Strictly better: of equal epochs the first stays the best."""
+        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)

@@ -1,0 +1,91 @@
+"""What one step of training is made of: AdamW and its state, devices, seeds, the watch for NaN."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from students.recipe import Recipe
+
+
+class Watch:
+    """Losses and norms still on the device: looking at each would stop a GPU at every step."""
+
+    def __init__(self, *, every: int) -> None:
+        self._every = every
+        self._held: list[tuple[Tensor, Tensor, int]] = []
+
+    def add(self, loss: Tensor, norm: Tensor, size: int) -> None:
+        """Keep what one step gave, unread."""
+        self._held.append((loss, norm, size))
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to look."""
+        return len(self._held) >= self._every
+
+    def values(self) -> list[tuple[int, tuple[float, float, int]]]:
+        """Read (steps since then, (loss, norm, rows)), oldest first, and forget them."""
+        held, self._held = self._held, []
+        last = len(held) - 1
+        return [
+            (last - index, (float(loss), float(norm), size))
+            for index, (loss, norm, size) in enumerate(held)
+        ]
+
+
+def place(network: nn.Module, device: str) -> nn.Module:
+    """On the device; convolutions channels-last, which is faster on CPU and GPU alike."""
+    network.to(torch.device(device))
+    if any(parameter.ndim == 4 for parameter in network.parameters()):
+        network.to(memory_format=torch.channels_last)
+    return network
+
+
+def to_device(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Tensors of a batch on the device, images channels-last."""
+    return {
+        name: tensor.to(device, memory_format=torch.channels_last)
+        if tensor.ndim == 4
+        else tensor.to(device)
+        for name, tensor in tensors.items()
+    }
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
+    """AdamW that decays matrices and kernels, not biases, norms and other single axes."""
+    learned = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learned if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    fused = device.type in {"cpu", "cuda"}
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
+
+
+def moments_of(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+    """AdamW's state by the number of the parameter."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return {
+        f"{index}.{key}": value
+        for index, parameter in enumerate(parameters)
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def restore_moments(optimizer: torch.optim.AdamW, moments: Mapping[str, Tensor]) -> None:
+    """Undo ``moments_of``."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for name, saved in moments.items():
+        index, _, key = name.partition(".")
+        parameter = parameters[int(index)]
+        # the moments lie in memory as the parameter does, as AdamW itself makes them
+        home = torch.empty_like(parameter).copy_(saved) if saved.ndim else saved
+        optimizer.state[parameter][key] = home.to(parameter.device)
+
+
+def step_seed(*numbers: int) -> int:
+    """One seed from several numbers, unrelated to that of their neighbours."""
+    drawn = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return int(drawn) >> 1  # torch takes 63 bits

@@ -1,0 +1,75 @@
+"""Small transformers encoders as student bodies: config values in, masked mean of tokens out."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from students.blueprint import Blueprint
+from students.errors import StudentError, UnknownStudentError, nearest
+
+SMALL = {  # unless the options say otherwise; transformers maps the names for other families
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+}
+
+
+class MeanOfTokens(nn.Module):
+    """The mean of the last hidden states of the real tokens, as the MiniLM family does."""
+
+    def __init__(self, network: nn.Module, *, types: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.types = types
+
+    def forward(self, prepared: dict[str, Tensor]) -> Tensor:
+        """(rows, tokens) of ids and mask -> (rows, hidden)."""
+        mask = prepared["attention_mask"]
+        inputs = {"input_ids": prepared["input_ids"], "attention_mask": mask}
+        if self.types and "token_type_ids" in prepared:
+            inputs["token_type_ids"] = prepared["token_type_ids"]
+        hidden: Tensor = self.network(**inputs).last_hidden_state
+        real = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp_min(1)
+
+
+def text_body(blueprint: Blueprint) -> tuple[nn.Module, int]:
+    """Build the encoder without its head; returns it and the width of its hidden states."""
+    from transformers import AutoModel
+
+    name = blueprint.name.partition("/")[2]
+    if blueprint.modality != "text":
+        raise StudentError(f"hf/{name} reads text, but the data are {blueprint.modality}")
+    if blueprint.vocabulary < 1:
+        raise StudentError(f"hf/{name} needs the size of the tokenizer's vocabulary")
+    config = _config(name, blueprint)
+    try:
+        network = AutoModel.from_config(config)
+    except (ValueError, TypeError, KeyError) as error:
+        message = str(error).splitlines()[0][:200]
+        raise StudentError(
+            f"hf/{name} cannot be built with the options {blueprint.options}: {message}"
+        ) from error
+    if getattr(network, "pooler", None) is not None:
+        network.pooler = None  # the mean is taken here; parameters never used would be counted
+    types = "token_type_ids" in inspect.signature(network.forward).parameters
+    return MeanOfTokens(network.float(), types=types), int(config.hidden_size)
+
+
+def _config(name: str, blueprint: Blueprint) -> Any:
+    """Load a folder's config, or take a family's with small sizes; options go over either."""
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    tokens = {"vocab_size": blueprint.vocabulary, "pad_token_id": blueprint.padding_id}
+    if (Path(name) / "config.json").is_file():
+        return AutoConfig.from_pretrained(name, **(tokens | blueprint.options))
+    if name not in CONFIG_MAPPING_NAMES:
+        raise UnknownStudentError(
+            f"no transformers encoder named {name!r}, nor a folder with a config.json"
+            f"{nearest(name, CONFIG_MAPPING_NAMES)[:200]}"
+        )
+    return AutoConfig.for_model(name, **(SMALL | tokens | blueprint.options))

@@ -1,0 +1,372 @@
+"""The one training loop: students, their baselines, and teaching the teacher.
+
+Everything that decides a step is a function of the recipe, the seed, the epoch and the step
+(order of rows, learning rate, dropout), or is in the checkpoint (weights, BatchNorm statistics,
+AdamW's moments, history). So a run that is killed at any moment and started again ends, on a
+CPU with the same number of threads, with the weights of a run that never was: bit for bit.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from students.checkpoint import (
+    PREVIOUS,
+    Checkpoint,
+    clear_scratch,
+    load_checkpoint,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
+from students.errors import CheckpointError, DivergedError
+from students.feeds import Batch, Feed, Rows, shuffled_order
+from students.journal import Journal
+from students.recipe import Evaluation, Recipe
+from students.steps import (
+    Watch,
+    make_optimizer,
+    moments_of,
+    place,
+    restore_moments,
+    step_seed,
+    to_device,
+)
+
+CHECKPOINTS = "checkpoints"
+BEST = "best.safetensors"
+_CHECK_EVERY = 32  # steps between looks at the loss on a GPU
+
+Loss = Callable[[Tensor, dict[str, Tensor]], Tensor]  # outputs of the network, targets -> scalar
+Order = Callable[[int], list[Rows]]  # epoch, from 1 -> the rows of each batch
+
+
+Evaluate = Callable[[nn.Module], Evaluation]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """The network now holds the weights of the best epoch."""
+
+    epochs: int
+    best_epoch: int  # from 1
+    best: Evaluation
+    history: tuple[dict[str, Any], ...]  # one entry an epoch, as in metrics.jsonl
+    seconds: float  # over all the runs it took
+    rows_per_second: float  # while training, without evaluation
+    resumed: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside tensors. ``step`` counts within the epoch."""
+
+    epoch: int = 1
+    step: int = 0
+    loss_sum: float = 0.0
+    train_seconds: float = 0.0  # of this epoch so far
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best: Evaluation | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "_State":
+        best = data["best"]
+        return cls(**{**data, "best": None if best is None else Evaluation(**best)})
+
+
+def _nothing(_: Any) -> None:
+    """Serve as the callback of who does not want to know."""
+
+
+def fit(
+    network: nn.Module,
+    *,
+    feed: Feed,
+    loss: Loss,
+    evaluate: Evaluate,
+    recipe: Recipe,
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    order: Order | None = None,
+    on_rows: Callable[[int], None] = _nothing,
+    on_epoch: Callable[[dict[str, Any]], None] = _nothing,
+    checkpoint_seconds: float = 300.0,
+) -> FitResult:
+    """Train ``network`` in place; continue where ``folder`` says an earlier run stopped.
+
+    ``settings`` (JSON values) are all else that decides the result: a checkpoint made with
+    other settings or another recipe raises ``CheckpointError`` with the first that differs.
+    ``on_rows`` is told how many rows were learned, the skipped ones of a resumed run first.
+    A checkpoint is written after each epoch, and within one after ``checkpoint_seconds``.
+    Raises ``DivergedError`` when the loss or the gradient is not finite; the checkpoints stay.
+    Leaves the network in eval mode with the weights of the best epoch.
+    """
+    made_by = json.loads(json.dumps({"recipe": asdict(recipe), "settings": dict(settings or {})}))
+    run = _Run(
+        network=place(network, device),
+        feed=feed,
+        loss=loss,
+        evaluate=evaluate,
+        recipe=recipe,
+        folder=folder,
+        made_by=made_by,
+        device=torch.device(device),
+        order=order or partial(_shuffled, feed.rows, recipe),
+        on_rows=on_rows,
+        on_epoch=on_epoch,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    devices = [run.device] if run.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return run.finish()
+
+
+def _shuffled(rows: int, recipe: Recipe, epoch: int) -> list[Rows]:
+    return shuffled_order(rows, recipe.batch_size, seed=recipe.seed, epoch=epoch)
+
+
+class _Run:
+    """One training in progress."""
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        feed: Feed,
+        loss: Loss,
+        evaluate: Evaluate,
+        recipe: Recipe,
+        folder: Path,
+        made_by: dict[str, Any],
+        device: torch.device,
+        order: Order,
+        on_rows: Callable[[int], None],
+        on_epoch: Callable[[dict[str, Any]], None],
+        checkpoint_seconds: float,
+    ) -> None:
+        self.network = network
+        self.feed = feed
+        self.loss = loss
+        self.evaluate = evaluate
+        self.recipe = recipe
+        self.folder = folder
+        self.made_by = made_by
+        self.device = device
+        self.order = order
+        self.on_rows = on_rows
+        self.on_epoch = on_epoch
+        self.checkpoint_seconds = checkpoint_seconds
+        self.checkpoints = folder / CHECKPOINTS
+        self.optimizer = make_optimizer(network, recipe, device)
+        self.state = _State()
+        self.steps = len(order(1))
+        self.notes: list[str] = []
+
+    def finish(self) -> FitResult:
+        """All epochs that are not done yet."""
+        resumed = self._resume()
+        done = self.state.history
+        self.on_rows(len(done) * self.feed.rows)
+        self.since = time.perf_counter()
+        global_step = len(done) * self.steps
+        with Journal(self.folder, history=done, step=global_step) as journal:
+            while self.state.epoch <= self.recipe.epochs:
+                entry = self._epoch()
+                journal.write(entry)
+                self.on_epoch(entry)
+        return self._result(resumed)
+
+    def _epoch(self) -> dict[str, Any]:
+        state, rows_before = self.state, self._rows_before()
+        self.on_rows(rows_before)
+        self._train()
+        evaluation = self.evaluate(self.network)
+        if not math.isfinite(evaluation.loss):
+            raise self._diverged("the validation loss", evaluation.loss, self.steps)
+        self._tick()
+        entry = {
+            "epoch": state.epoch,
+            "step": state.epoch * self.steps,
+            "loss": state.loss_sum / self.feed.rows,
+            "validation_accuracy": float(evaluation.accuracy),
+            "validation_loss": float(evaluation.loss),
+            "learning_rate": self.recipe.rate(state.epoch * self.steps - 1, self._all_steps),
+            "rows_per_second": self.feed.rows / max(state.train_seconds, 1e-9),
+            "seconds": state.seconds,
+        }
+        state.history.append(entry)
+        if evaluation.beats(state.best):
+            state.best, state.best_epoch = evaluation, state.epoch
+            write_tensors(
+                self.checkpoints / BEST, self.network.state_dict(), {"epoch": state.epoch}
+            )
+        state.epoch, state.step, state.loss_sum, state.train_seconds = state.epoch + 1, 0, 0.0, 0.0
+        self._save()
+        return entry
+
+    def _train(self) -> None:
+        """Take the steps of this epoch that are not done yet."""
+        state = self.state
+        order = self.order(state.epoch)
+        self.network.train()
+        watch = Watch(every=1 if self.device.type == "cpu" else _CHECK_EVERY)
+        begun = saved = time.perf_counter()
+        for batch in self.feed.batches(order[state.step :]):
+            size = len(order[state.step])
+            watch.add(*self._step(batch, state.step), size)
+            state.step += 1
+            self.on_rows(size)
+            due = time.perf_counter() - saved > self.checkpoint_seconds
+            if due or watch.full or state.step == len(order):
+                self._settle(watch)
+            if due and state.step < len(order):
+                now = time.perf_counter()
+                state.train_seconds += now - begun
+                self._tick()
+                self._save()
+                begun = saved = time.perf_counter()
+        state.train_seconds += time.perf_counter() - begun
+
+    def _step(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """One optimiser step; the loss and the gradient's norm, not yet looked at."""
+        recipe, at = self.recipe, (self.state.epoch - 1) * self.steps + step
+        torch.manual_seed(step_seed(recipe.seed, self.state.epoch, step))  # dropout
+        inputs, targets = (to_device(part, self.device) for part in batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            outputs = self.network(inputs)
+        loss = self.loss(outputs.float(), targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, recipe.clip or math.inf)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.rate(at, self._all_steps)
+        self.optimizer.step()
+        return loss.detach(), norm
+
+    def _settle(self, watch: "Watch") -> None:
+        """Look at the steps taken since the last time."""
+        for behind, (loss, norm, size) in watch.values():
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                what, value = ("the gradient", norm) if math.isfinite(loss) else ("the loss", loss)
+                raise self._diverged(what, value, self.state.step - behind)
+            self.state.loss_sum += loss * size
+
+    def _diverged(self, what: str, value: float, step: int) -> DivergedError:
+        kept = self.state.history
+        safe = (
+            f"the checkpoint of epoch {len(kept)} is kept in {self.checkpoints}"
+            if kept
+            else "no epoch was finished"
+        )
+        return DivergedError(
+            f"{what} became {value} at step {step} of {self.steps} in epoch {self.state.epoch}; "
+            f"{safe}; try a learning rate below {self.recipe.learning_rate:g}"
+        )
+
+    def _resume(self) -> bool:
+        clear_scratch(self.checkpoints)
+        checkpoint = load_checkpoint(self.checkpoints)
+        if checkpoint is None:
+            return False
+        state = checkpoint.state
+        _same(self.made_by, state["made_by"], self.folder)
+        if checkpoint.note:
+            self.notes.append(f"went back to the checkpoint before the last: {checkpoint.note}")
+        if state["threads"] != torch.get_num_threads():
+            self.notes.append(
+                f"resumed with {torch.get_num_threads()} threads what was begun with "
+                f"{state['threads']}: the last bits may differ from an uninterrupted run"
+            )
+        self.state = _State.from_json(state["progress"])
+        if self.state.epoch <= self.recipe.epochs:
+            self._restore(checkpoint)
+        return True
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        network: dict[str, Tensor] = {}
+        moments: dict[str, Tensor] = {}
+        for name, tensor in checkpoint.tensors.items():
+            part, _, rest = name.partition(".")
+            (network if part == "network" else moments)[rest] = tensor
+        try:
+            self.network.load_state_dict(network)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"the checkpoint in {self.checkpoints} is of another network; "
+                f"use another run folder, or begin again with --overwrite"
+            ) from error
+        restore_moments(self.optimizer, moments)
+
+    def _save(self) -> None:
+        tensors = {f"network.{n}": t for n, t in self.network.state_dict().items()}
+        if self.state.epoch > self.recipe.epochs:
+            tensors = {}  # finished: the best epoch is all that will be asked for
+        else:
+            tensors |= {f"adamw.{n}": t for n, t in moments_of(self.optimizer).items()}
+        state = {
+            "made_by": self.made_by,
+            "threads": torch.get_num_threads(),
+            "progress": self.state.to_json(),
+        }
+        save_checkpoint(self.checkpoints, tensors=tensors, state=state)
+        if not tensors:
+            (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
+
+    def _result(self, resumed: bool) -> FitResult:
+        state = self.state
+        tensors, _ = read_tensors(self.checkpoints / BEST)
+        self.network.load_state_dict(tensors)
+        self.network.eval()
+        if state.best is None:
+            raise CheckpointError(f"{self.checkpoints} says that no epoch was ever best")
+        rates = [entry["rows_per_second"] for entry in state.history]
+        return FitResult(
+            epochs=self.recipe.epochs,
+            best_epoch=state.best_epoch,
+            best=state.best,
+            history=tuple(state.history),
+            seconds=state.seconds,
+            rows_per_second=len(rates) / sum(1 / rate for rate in rates),
+            resumed=resumed,
+            notes=tuple(self.notes),
+        )
+
+    @property
+    def _all_steps(self) -> int:
+        return self.steps * self.recipe.epochs
+
+    def _rows_before(self) -> int:
+        return sum(len(rows) for rows in self.order(self.state.epoch)[: self.state.step])
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.state.seconds += now - self.since
+        self.since = now
+
+
+def _same(wanted: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a checkpoint of other settings, naming the first that differs."""
+    for part in ("recipe", "settings"):
+        for key in sorted({*wanted[part], *found[part]}):
+            now, then = wanted[part].get(key), found[part].get(key)
+            if now != then:
+                raise CheckpointError(
+                    f"the training in {folder} was begun with {key} = {then!r}, now it is {now!r}; "
+                    f"use another run folder, or begin again with --overwrite"
+                )
