@@ -1,0 +1,33 @@
+"""What can be wrong with data: one line each, saying what, where and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DataError(ValueError):
+    """The data cannot be used as it is."""
+
+
+class UnknownDatasetError(DataError):
+    """No data set goes by that name."""
+
+
+class BadInputError(DataError):
+    """One example cannot be read; file and row are named. ``skip_bad`` leaves such rows out."""
+
+
+SKIP_HINT = "mend it, or leave such rows out with --skip-bad (data.skip_bad = true)"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known word, or nothing."""
+    names = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def some(names: Iterable[str], most: int = 8) -> str:
+    """Join names to a list that stays one readable line however long it is."""
+    listed = list(names)
+    left = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {left} more" if left > 0 else "")

@@ -1,0 +1,61 @@
+"""The table of formats, and the one way from a config's data section to a data set."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from distill.config import DataConfig
+from distill.datasets.base import Dataset, Source
+from distill.datasets.digits import load_digits
+from distill.datasets.errors import UnknownDatasetError, nearest
+from distill.datasets.files import load_csv, load_json, load_parquet
+from distill.datasets.folder import load_folder
+from distill.datasets.hub import load_hub
+from distill.datasets.splits import assemble
+from distill.progress import Progress, Silent
+
+FORMATS: dict[str, Callable[[str, DataConfig], Source]] = {
+    "digits": load_digits,
+    "imagefolder": load_folder,
+    "parquet": load_parquet,
+    "csv": load_csv,
+    "json": load_json,
+    "jsonl": load_json,
+    "hub": load_hub,
+}
+FORMS = "digits, imagefolder:DIR, parquet:PATH, csv:PATH, json:PATH, hub:NAME"
+SUFFIX_FORMATS = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+}
+
+
+def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dataset:
+    """Load what ``config.name`` names: ``digits``, ``format:place`` or a hub name.
+
+    ``DataError`` says in one line what is wrong, where, and what to do. Inputs are opened when
+    read; only with ``skip_bad`` is every chosen image opened here, once.
+    """
+    kind, _, place = config.name.partition(":")
+    if kind in FORMATS:
+        source = FORMATS[kind](place, config)
+    elif kind.count("/") == 1 and not Path(config.name).exists() and kind[0] not in "./~":
+        source = load_hub(config.name, config)
+    else:
+        raise UnknownDatasetError(_unknown(config.name, kind))
+    return assemble(config.name, source, config, progress or Silent())
+
+
+def _unknown(name: str, kind: str) -> str:
+    """Give a path without its format its format, a slip of the pen the nearest name."""
+    path = Path(name).expanduser()
+    form = SUFFIX_FORMATS.get(path.suffix.lower())
+    if path.is_dir():
+        tables = sorted({SUFFIX_FORMATS.get(file.suffix.lower(), "") for file in path.iterdir()})
+        form = next(filter(None, tables), "imagefolder")
+    if form:
+        return f"{name!r} is a path without its format; say {form}:{name}"
+    return f"no data set named {name!r}{nearest(kind, FORMATS) or f'; known: {FORMS}'}"
