@@ -154,6 +154,7 @@ class Distortion(Record):
     within_eps: float  # share of the pairs with |ratio - 1| <= eps
     histogram_edges: tuple[float, ...] = ()
     histogram_counts: tuple[int, ...] = ()
+    identical: int = 0  # sampled pairs of equal rows, which have no ratio and are left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +221,7 @@ class Projected(Record):
     rows: int
     bytes: int
     validation: Validation | None
+    data_aware: bool = False  # computed from features: no seed alone gives it back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,6 +316,7 @@ class Cost(Record):
     multiply_adds: int  # for one input
     bytes_on_disk: int
     latencies: tuple[Latency, ...] = ()
+    notes: tuple[str, ...] = ()  # what was fed, what the count leaves out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,3 +336,109 @@ class Report(Record):
     students: tuple[Student, ...]
     costs: tuple[Cost, ...]
     environment: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what the stages said: dropped heads, small classes, ...
+    derived: dict[str, Any] = field(default_factory=dict)  # arithmetic on the rest, when written
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported(Record):
+    """``report`` and ``run``: the report, and where its files lie."""
+
+    report: Report
+    html: str
+    markdown: str
+    json: str
+    table: str  # the compression table as plain text
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamageFound(Record):
+    """One thing that is not as it was written."""
+
+    store: str
+    file: str
+    reason: str
+    chunk: int | None = None
+    rows: tuple[int, ...] = ()  # first and one past the last; () when no rows are hit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified(Record):
+    """``verify``: whether every byte is sound."""
+
+    path: str
+    stores: int
+    files: int
+    damages: tuple[DamageFound, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+        return not self.damages
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo(Record):
+    """What one store holds."""
+
+    path: str
+    split: str
+    state: str  # "complete", or what is wrong with it
+    rows: int
+    dim: int
+    dtype: str
+    logits: int
+    classes: int
+    views: int
+    bytes: int
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info(Record):
+    """``info``: what a run folder or a store holds."""
+
+    path: str
+    title: str  # "" for a lone store
+    teacher: str  # "" while none was taught
+    stores: tuple[StoreInfo, ...]
+    heads: tuple[Head, ...] = ()
+    students: tuple[Student, ...] = ()
+    report: str = ""  # path of report.html
+    bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Record):
+    """One input's class."""
+
+    input: str
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions(Record):
+    """``predict``: a class for every input."""
+
+    student: str
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage(Record):
+    """One stage of a dry run."""
+
+    stage: str
+    what: str
+    done: bool
+    seconds: float | None  # None where it cannot be known before
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Record):
+    """``--dry-run``: what would be done, how long, how much disk."""
+
+    stages: tuple[PlannedStage, ...]
+    free_bytes: int

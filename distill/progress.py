@@ -38,3 +38,6 @@ class Silent:
 
     def detail(self, text: str) -> None:
         """Nothing."""
+
+
+SILENT = Silent()

@@ -174,7 +174,7 @@ def recall(path: Path, kind: type[R], *, made_from: str | None = None) -> R | No
         if made_from is not None and known != made_from:
             return None
         return kind.from_json(data)
-    except (json.JSONDecodeError, AttributeError, FindingError) as error:
+    except (json.JSONDecodeError, AttributeError, TypeError, FindingError) as error:
         raise RunError(
             f"{path} is damaged ({error}); delete it and run the command that made it again"
         ) from error

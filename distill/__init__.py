@@ -1,0 +1,55 @@
+"""Subspace-native distillation: small models from low-dimensional views of a large one's features.
+
+Every command of the command line is a function here, with the same defaults and results; each is
+loaded when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distill.pipeline import (
+        UserError,
+        doctor,
+        export_store,
+        extract,
+        import_features,
+        info,
+        plan,
+        predict,
+        project,
+        report,
+        run,
+        train_head,
+        train_student,
+        train_teacher,
+        validate,
+        verify,
+    )
+
+__all__ = [
+    "UserError",
+    "doctor",
+    "export_store",
+    "extract",
+    "import_features",
+    "info",
+    "plan",
+    "predict",
+    "project",
+    "report",
+    "run",
+    "train_head",
+    "train_student",
+    "train_teacher",
+    "validate",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the pipeline when one of its functions is first named."""
+    if name not in __all__:
+        raise AttributeError(f"module 'distill' has no attribute {name!r}")
+    from distill import pipeline
+
+    return getattr(pipeline, name)

@@ -1,0 +1,227 @@
+"""The command line: arguments in, one call, text and an exit code out.
+
+Every command is a function of ``distill.pipeline`` whose signature and docstring become its
+options and help, so that the two cannot drift apart. Exit codes: 0 done; 1 something was found
+wrong by ``verify``, ``validate`` or ``doctor``; 2 the user can mend it; 130 Ctrl-C.
+"""
+
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from distill import options as given
+from distill import pipeline
+from distill.options import COMMON, Option
+from distill.runs import DEFAULT_RUN
+
+EXIT_FOUND_WRONG = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+# What a parameter that is no option of the config says in the help.
+ARGUMENTS = {
+    "run": "run folder",
+    "config": "TOML file with settings",
+    "overwrite": "do finished work anew",
+    "repair": "redo the chunks that are damaged",
+    "validate": "measure what the map did to distances",
+    "split": "train, validation or test",
+    "random_init": "random weights instead of pretrained ones",
+    "reference": "store to compare with; the run's features unless named",
+}
+POSITIONAL = {
+    "candidate": "store to compare: a folder ….zarr, or the name of a projected store",
+}
+
+
+class Command(typing.NamedTuple):
+    """A command: its name, its function, and the options that mean something else in it."""
+
+    name: str
+    call: Callable[..., Any]
+    special: Mapping[str, Option] = {}
+
+
+COMMANDS = (
+    Command("run", pipeline.run, given.RUN),
+    Command("train-teacher", pipeline.train_teacher, given.TEACH),
+    Command("extract", pipeline.extract),
+    Command("project", pipeline.project, given.PROJECT),
+    Command("validate", pipeline.validate),
+    Command("train-head", pipeline.train_head),
+    Command("train-student", pipeline.train_student, given.STUDENT),
+    Command("report", pipeline.report),
+    Command("import", pipeline.import_features),
+    Command("export-store", pipeline.export_store),
+    Command("doctor", pipeline.doctor),
+    Command("info", pipeline.info),
+    Command("verify", pipeline.verify),
+    Command("predict", pipeline.predict),
+)
+PLANNED = ("run", "train-teacher", "extract", "project", "train-student")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        returned = _app()(args=list(argv) if argv is not None else None, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return EXIT_USER_ERROR
+    except click.ClickException as error:
+        return _complain(" ".join(error.format_message().split()))
+    except pipeline.UserError as error:
+        return _complain(str(error))
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print(
+            "\ndistill: interrupted; what was finished is kept: run the same command to go on",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `distill info | head`
+        sys.stderr.close()
+        return 0
+    return returned if isinstance(returned, int) else 0
+
+
+def _complain(text: str) -> int:
+    print(f"distill: {text}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _app() -> Callable[..., Any]:
+    app = typer.Typer(
+        name="distill",
+        help="Small models from low-dimensional views of a large one's features.",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for command in COMMANDS:
+        app.command(command.name, help=inspect.getdoc(command.call))(_translated(command))
+    return typer.main.get_command(app)
+
+
+def _translated(command: Command) -> Callable[..., int]:
+    """A function that typer can read, calling the command's own."""
+    parameters = [*_parameters(command), *_switches(command.name)]
+
+    def run_command(**values: Any) -> int:
+        switches = {name: values.pop(name, False) for name in ("json", "quiet", "verbose")}
+        dry_run = values.pop("dry_run", False)
+        from distill.bars import Bars
+
+        if "progress" in inspect.signature(command.call).parameters:
+            values["progress"] = Bars(verbose=switches["verbose"], quiet=switches["quiet"])
+        if dry_run:
+            values.pop("progress", None)
+            result = pipeline.plan(command.name, **values)
+        else:
+            result = command.call(**values)
+        return _show(result, as_json=switches["json"], quiet=switches["quiet"])
+
+    run_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run_command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run_command
+
+
+def _parameters(command: Command) -> list[inspect.Parameter]:
+    """The parameters of a command's function in typer's words."""
+    found = []
+    hints = typing.get_type_hints(command.call, include_extras=True)
+    for parameter in inspect.signature(command.call).parameters.values():
+        if parameter.name == "progress":
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            (table,) = typing.get_args(hints[parameter.name])
+            found += _options(table, command)
+        else:
+            found.append(_own(parameter, hints[parameter.name], command.name))
+    return found
+
+
+def _options(table: type, command: Command) -> list[inspect.Parameter]:
+    """An option for each key of a TypedDict; None where it was not given."""
+    texts = {name: option.help for name, option in (COMMON | dict(command.special)).items()}
+    return [
+        _keyword(name, hint | None, None, ARGUMENTS.get(name) or texts[name])
+        for name, hint in typing.get_type_hints(table).items()
+    ]
+
+
+def _own(parameter: inspect.Parameter, hint: Any, command: str) -> inspect.Parameter:
+    """A parameter of the function itself: an argument or an option."""
+    name, default = parameter.name, parameter.default
+    if default is parameter.empty or (name, command) in (
+        ("config", "run"),
+        ("candidate", "validate"),
+        ("path", "info"),
+        ("path", "verify"),
+    ):
+        text = POSITIONAL.get(name, "")
+        default = ... if default is parameter.empty else default
+        annotation = Annotated[_narrow(hint), typer.Argument(help=text)]
+        return _parameter(name, annotation, default)
+    return _keyword(name, _narrow(hint), default, ARGUMENTS.get(name, ""))
+
+
+def _switches(command: str) -> list[inspect.Parameter]:
+    """What every command takes."""
+    found = [
+        _keyword("json", bool, False, "print the result as JSON"),
+        _keyword("quiet", bool, False, "print nothing but errors (and --json)"),
+        _parameter(
+            "verbose", Annotated[bool, typer.Option("--verbose", "-v", help="say more")], False
+        ),
+    ]
+    if command in PLANNED:
+        found.append(
+            _keyword("dry_run", bool, False, "say what would be done, how long, how much disk")
+        )
+    return found
+
+
+def _keyword(name: str, hint: Any, default: Any, text: str) -> inspect.Parameter:
+    """``--some-name``; a flag that is on by default also has ``--no-some-name``."""
+    flag = "--" + name.replace("_", "-")
+    if hint is bool or hint == (bool | None):
+        both = default is True or name == "teach"
+        flag = f"{flag}/--no-{name.replace('_', '-')}" if both else flag
+    return _parameter(name, Annotated[hint, typer.Option(flag, help=text)], default)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    empty = inspect.Parameter.empty if default is ... else default
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=empty
+    )
+
+
+def _narrow(hint: Any) -> Any:
+    """``Path | str`` is a path on the command line."""
+    members = set(typing.get_args(hint))
+    if {Path, str} <= members:
+        return Path | None if type(None) in members else Path
+    if typing.get_origin(hint) is Sequence:
+        return list[typing.get_args(hint)[0]]  # type: ignore[misc]
+    return hint
+
+
+def _show(result: Any, *, as_json: bool, quiet: bool) -> int:
+    """Print a finding; the exit code says whether what it checked was sound."""
+    from distill.text import as_text
+
+    if as_json:
+        print(json.dumps(result.to_json(), indent=2, sort_keys=True, ensure_ascii=False))
+    elif not quiet:
+        print(as_text(result))
+    return 0 if getattr(result, "passed", True) else EXIT_FOUND_WRONG

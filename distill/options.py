@@ -1,0 +1,213 @@
+"""The options of the commands: one table for the Python functions and the command line.
+
+An option is a short name for one or more settings of the config. ``Unpack[ExtractOptions]`` in a
+signature names those a function takes; ``overrides`` turns what was given into settings.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypedDict
+
+
+class Option(NamedTuple):
+    """What an option sets, and its help text."""
+
+    help: str
+    keys: tuple[str, ...]
+
+
+class DataOptions(TypedDict, total=False):
+    """Which examples."""
+
+    data: str
+    text_columns: str
+    label_column: str
+    limit: int
+    skip_bad: bool
+
+
+class ComputeOptions(TypedDict, total=False):
+    """Where the work is done."""
+
+    device: str
+    workers: int
+
+
+class TeacherOptions(DataOptions, ComputeOptions, total=False):
+    """Which teacher, on which examples."""
+
+    teacher: str
+    weights: str
+    random_init: bool
+    image_size: int
+    pooling: str
+    layer: str
+    batch_size: int
+
+
+class TeachOptions(TeacherOptions, total=False):
+    """Options of ``train-teacher``."""
+
+    epochs: int
+    learning_rate: float
+    seed: int
+
+
+class ExtractOptions(TeacherOptions, total=False):
+    """Options of ``extract``."""
+
+    dtype: str
+
+
+class ProjectOptions(TypedDict, total=False):
+    """Options of ``project``."""
+
+    factor: list[float]
+    kind: str
+    seed: list[int]
+
+
+class ValidateOptions(TypedDict, total=False):
+    """Options of ``validate``."""
+
+    neighbours: int
+    queries: int
+    eps: float
+
+
+class HeadOptions(TypedDict, total=False):
+    """Options of ``train-head``."""
+
+    l2: list[float]
+
+
+class StudentOptions(ComputeOptions, total=False):
+    """Options of ``train-student``."""
+
+    student: str
+    student_weights: str
+    factor: float
+    kind: str
+    image_size: int
+    loss: str
+    kl_weight: float
+    ce_weight: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    baselines: bool
+
+
+class RunOptions(TeacherOptions, total=False):
+    """Options of ``run``."""
+
+    teach: bool
+    dtype: str
+    factor: list[float]
+    kind: str
+    student: str
+    epochs: int
+    seed: int
+    baselines: bool
+
+
+class ImportOptions(TypedDict, total=False):
+    """Options of ``import``."""
+
+    dtype: str
+    limit: int
+
+
+# What an option means everywhere …
+COMMON = {
+    "data": Option(
+        "digits, imagefolder:DIR, parquet:FILES, csv:FILES, json:FILES, or a hub name",
+        ("data.name",),
+    ),
+    "text_columns": Option(
+        "column of the text; two with a comma for sentence pairs", ("data.text_columns",)
+    ),
+    "label_column": Option("column of the labels", ("data.label_column",)),
+    "limit": Option("at most this many examples of each split", ("data.limit",)),
+    "skip_bad": Option("leave out inputs that cannot be read, and say which", ("data.skip_bad",)),
+    "device": Option("auto, cpu, cuda, cuda:1 or mps", ("compute.device",)),
+    "workers": Option("processes that read and prepare inputs", ("compute.workers",)),
+    "teacher": Option(
+        "timm/NAME, torchvision/NAME, hf/NAME-or-folder, or module:factory", ("teacher.name",)
+    ),
+    "weights": Option("pretrained, random, or a .safetensors or .pth file", ("teacher.weights",)),
+    "image_size": Option("pixels a side; 0 takes what the weights want", ("teacher.image_size",)),
+    "pooling": Option("mean, cls or pooler (text)", ("teacher.pooling",)),
+    "layer": Option("tap this inner module instead of the last feature", ("teacher.layer",)),
+    "batch_size": Option("examples a batch", ("extract.batch_size",)),
+    "dtype": Option("float32 or float16, of the stored rows", ("extract.dtype",)),
+    "factor": Option("compression factor dim_in / dim_out; repeatable", ("project.factors",)),
+    "kind": Option("kind of projection", ("project.kind",)),
+    "neighbours": Option("neighbours that recall counts", ("validation.neighbours",)),
+    "queries": Option("rows whose neighbours are looked up", ("validation.queries",)),
+    "eps": Option("distortion of squared distance that is tolerated", ("validation.eps",)),
+    "l2": Option("penalties to choose from; repeatable", ("head.l2",)),
+    "student": Option("timm/NAME, hf/TYPE or module:factory", ("student.name",)),
+    "student_weights": Option("random, or a .safetensors or .pth file", ("student.weights",)),
+    "loss": Option("mse, normalised-mse or cosine", ("student.loss",)),
+    "kl_weight": Option("weight of the KL through the carried-over head", ("student.kl_weight",)),
+    "ce_weight": Option("weight of the cross-entropy with the labels", ("student.ce_weight",)),
+    "baselines": Option(
+        "also train the same network from labels, and by logit distillation",
+        ("student.baselines",),
+    ),
+    "teach": Option("teach the teacher the task first", ("teacher.taught",)),
+}
+# … and what it means in one command only.
+TEACH = {
+    "epochs": Option("passes over the training examples", ("teach.epochs",)),
+    "batch_size": Option("examples a batch", ("teach.batch_size",)),
+    "learning_rate": Option("highest learning rate", ("teach.learning_rate",)),
+    "seed": Option("seed of initial weights and order", ("teacher.seed", "teach.seed")),
+}
+PROJECT = {"seed": Option("seed of the map; repeatable", ("project.seeds",))}
+STUDENT = {
+    "factor": Option("which projected store to learn from, by its factor", ("student.factor",)),
+    "kind": Option("which projected store to learn from, by its kind", ("project.kind",)),
+    "image_size": Option("pixels a side; 0 takes the teacher's", ("student.image_size",)),
+    "epochs": Option("passes over the training examples", ("student.epochs",)),
+    "batch_size": Option("examples a batch", ("student.batch_size",)),
+    "learning_rate": Option("highest learning rate", ("student.learning_rate",)),
+    "seed": Option("seed of initial weights and order", ("student.seed",)),
+}
+RUN = {
+    "epochs": Option("passes of the student over the training examples", ("student.epochs",)),
+    "seed": Option(
+        "one seed for everything that is drawn",
+        ("teacher.seed", "teach.seed", "project.seeds", "student.seed"),
+    ),
+}
+
+
+def overrides(
+    options: Mapping[str, Any], special: Mapping[str, Option] | None = None
+) -> dict[str, Any]:
+    """Settings by dotted key from options by name; what is None was not given.
+
+    Raises ``TypeError`` for an option that does not exist, as a wrong keyword does.
+    """
+    table = COMMON | dict(special or {})
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if name == "random_init":
+            # before this, an option that names frozen weights
+            found |= {"teacher.weights": "random"} if value else {}
+        elif name not in table:
+            raise TypeError(f"{name!r} is not an option")
+        elif value is not None and value != []:
+            found |= {key: _shaped(key, value) for key in table[name].keys}
+    return found
+
+
+def _shaped(key: str, value: Any) -> Any:
+    """Lists where the setting is a list."""
+    if key == "data.text_columns" and isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    if key == "project.seeds" and isinstance(value, int):
+        return [value]
+    return value

@@ -1,0 +1,35 @@
+"""The commands as functions: build the parts from a config, run the stages, skip the finished."""
+
+from distill.pipeline.learning import train_head, train_student
+from distill.pipeline.looking import (
+    doctor,
+    export_store,
+    import_features,
+    info,
+    predict,
+    verify,
+)
+from distill.pipeline.opening import UserError
+from distill.pipeline.planning import plan
+from distill.pipeline.projecting import project, validate
+from distill.pipeline.teaching import extract, train_teacher
+from distill.pipeline.telling import report, run
+
+__all__ = [
+    "UserError",
+    "doctor",
+    "export_store",
+    "extract",
+    "import_features",
+    "info",
+    "plan",
+    "predict",
+    "project",
+    "report",
+    "run",
+    "train_head",
+    "train_student",
+    "train_teacher",
+    "validate",
+    "verify",
+]

@@ -1,0 +1,115 @@
+"""Parts from a config: the data set, the teacher, the stores a run already holds."""
+
+import shlex
+from typing import TYPE_CHECKING
+
+from distill.config import Config
+from distill.findings import Projected
+from distill.pipeline.opening import UserError
+from distill.progress import Progress
+from distill.runs import DEFAULT_RUN, Run, recall
+
+if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
+    from distill.datasets import Dataset
+    from stores import FeatureStore
+    from teachers import Teacher
+
+
+def command(run: Run, words: str) -> str:
+    """What a user types to run ``words`` on this run folder."""
+    where = "" if run.folder == DEFAULT_RUN else f" --run {shlex.quote(str(run.folder))}"
+    return f"`distill {words}{where}`"
+
+
+def the_device(config: Config) -> str:
+    """The device that is meant and there."""
+    from teachers import resolve_device
+
+    return resolve_device(config.compute.device)
+
+
+def the_dataset(config: Config) -> "Dataset":
+    """The examples, split."""
+    from distill.datasets import load_dataset
+
+    return load_dataset(config.data)
+
+
+def the_teacher(run: Run, config: Config, dataset: "Dataset", *, fresh: bool = False) -> "Teacher":
+    """The teacher of this run: the one it taught, or the frozen one its config names.
+
+    ``fresh`` gives the one that is still to be taught.
+    """
+    from teachers import load_teacher
+
+    settings = config.teacher
+    weights = settings.weights
+    if settings.taught and not fresh:
+        if not run.taught.is_file():
+            raise UserError(
+                f"the teacher of {run.folder} has not been taught yet: run "
+                f"{command(run, 'train-teacher')} first, or name frozen weights with --weights"
+            )
+        weights = str(run.teacher)
+    teacher = load_teacher(
+        settings.name,
+        weights=weights,
+        image_size=settings.image_size,
+        pooling=settings.pooling,
+        max_length=settings.max_length,
+        layer=settings.layer,
+        options=settings.options,
+        preprocessing=settings.preprocessing,
+        classes=dataset.classes,
+        device=the_device(config),
+        seed=settings.seed,
+    )
+    if teacher.card.modality != dataset.modality:
+        raise UserError(
+            f"{settings.name} reads {_plural(teacher.card.modality)} and {dataset.name} holds "
+            f"{_plural(dataset.modality)}; name another --teacher or other --data"
+        )
+    return teacher
+
+
+def _plural(modality: str) -> str:
+    return {"image": "images", "text": "texts"}.get(modality, modality)
+
+
+def feature_stores(run: Run) -> "dict[str, FeatureStore]":
+    """The splits of ``features.zarr``."""
+    from stores import open_splits
+
+    if not run.features.exists():
+        raise UserError(
+            f"no features in {run.folder} yet: run {command(run, 'extract')} "
+            f"(or `distill import`) first"
+        )
+    return open_splits(run.features)
+
+
+def projected_stores(run: Run) -> "list[tuple[Projected, dict[str, FeatureStore]]]":
+    """Every finished projected store of the current features, widest first."""
+    from stores import open_splits
+
+    found = []
+    for path in sorted(run.projections.glob("*.json")):
+        finding = recall(path, Projected)
+        if finding is not None and run.projected(finding.name).exists():
+            found.append((finding, open_splits(run.projected(finding.name))))
+    return sorted(found, key=lambda pair: (pair[0].kind, -pair[0].dim_out, pair[0].seed))
+
+
+def needs_labels(run: Run, stores: "dict[str, FeatureStore]", *, progress: Progress) -> None:
+    """Refuse stores that cannot teach a classifier."""
+    for name in ("train", "validation", "test"):
+        if name not in stores:
+            raise UserError(f"{run.features} has no {name} split, which a head needs")
+    if not stores["train"].spec.labelled:
+        raise UserError(
+            f"{run.features} has no labels, which a head needs; name the label column with "
+            "--label-column (extract) or the file with --labels (import)"
+        )
+    if len(stores["train"].spec.classes) < 2:
+        raise UserError(f"{run.features} has a single class; a classifier needs two")
+    progress.detail(f"{len(stores['train'].spec.classes)} classes")

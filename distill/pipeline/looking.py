@@ -1,0 +1,210 @@
+"""Commands beside the main road: import, export, info, verify, predict, doctor."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from distill.config import fingerprint
+from distill.findings import (
+    DamageFound,
+    Doctor,
+    Exported,
+    Extracted,
+    Head,
+    Info,
+    Prediction,
+    Predictions,
+    StoreInfo,
+    Student,
+    Taught,
+    Verified,
+)
+from distill.options import ImportOptions, overrides
+from distill.pipeline.building import command, the_device
+from distill.pipeline.opening import UserError, opened_for_writing, peek, told
+from distill.progress import SILENT, Progress
+from distill.runs import DEFAULT_RUN, Run, recall, remember
+
+if TYPE_CHECKING:
+    from stores import Damage
+
+
+def info(path: Path | str = DEFAULT_RUN) -> Info:
+    """What a run folder or a store holds."""
+    with told():
+        path = Path(path)
+        run = Run(path)
+        if not path.is_dir():
+            raise UserError(f"nothing at {path}; name a run folder or a store")
+        stores = tuple(
+            _store_info(root, split) for root in _stores_in(path) for split in _groups_in(root)
+        )
+        taught = recall(run.taught, Taught)
+        if not stores and taught is None and not run.config.is_file():
+            raise UserError(f"{path} is neither a run folder nor a store")
+        heads = [recall(file, Head) for file in sorted(run.heads.glob("*/head.json"))]
+        students = [recall(file, Student) for file in sorted(run.students.glob("*/student.json"))]
+        return Info(
+            path=str(path),
+            title=peek(path, None, {}).config.title if run.config.is_file() else "",
+            teacher=taught.teacher if taught else "",
+            stores=stores,
+            heads=tuple(head for head in heads if head),
+            students=tuple(student for student in students if student),
+            report=str(path / "report.html") if (path / "report.html").is_file() else "",
+            bytes=_bytes_in(path),
+        )
+
+
+def verify(path: Path | str = DEFAULT_RUN, *, progress: Progress = SILENT) -> Verified:
+    """Check every byte of a store, or of every store of a run, against its manifest."""
+    from stores import verify_store
+
+    with told():
+        path = Path(path)
+        roots = _stores_in(path) if path.is_dir() else []
+        if not roots:
+            raise UserError(f"no store at {path}; name a run folder or a folder ….zarr")
+        found: list[DamageFound] = []
+        groups = [(root, group) for root in roots for group in _groups_in(root)]
+        with progress.task("verify", total=len(groups), unit="stores") as advance:
+            for _, group in groups:
+                found += [_damage(group, damage) for damage in verify_store(group)]
+                advance(1)
+        return Verified(
+            path=str(path),
+            stores=len(groups),
+            files=sum(1 for root in roots for file in root.rglob("*") if file.is_file()),
+            damages=tuple(found),
+        )
+
+
+def import_features(
+    features: Path | str,
+    run: Path | str = DEFAULT_RUN,
+    *,
+    labels: Path | str | None = None,
+    key: str = "",
+    label_key: str = "",
+    config: Path | str | None = None,
+    progress: Progress = SILENT,
+    **options: Unpack[ImportOptions],
+) -> Extracted:
+    """Bring your own embeddings (npy, npz, parquet, safetensors) as the features of a run.
+
+    Validation and test splits are carved out, stratified, by the config's shares and seed.
+    """
+    from distill.stages.import_features import import_features as stage
+
+    source = Path(features)
+    asked = overrides(options) | {"data.name": f"import:{source.name}"}
+    with opened_for_writing(run, config, asked) as opened:
+        found = stage(
+            source,
+            Path(labels) if labels else None,
+            opened.run.features,
+            key=key,
+            label_key=label_key,
+            data=opened.config.data,
+            dtype=opened.config.extract.dtype,
+            progress=progress,
+        )
+        remember(opened.run.extracted, found, made_from=fingerprint(str(source.name)))
+        return found
+
+
+def predict(
+    inputs: Sequence[str],
+    run: Path | str = DEFAULT_RUN,
+    *,
+    student: str = "",
+    batch_size: int = 64,
+    device: str | None = None,
+    skip_bad: bool = False,
+    config: Path | str | None = None,
+    progress: Progress = SILENT,
+) -> Predictions:
+    """Classes from a trained student, for image files, folders of them, or lines of text."""
+    from distill.stages.predict import predict as stage
+
+    with told():
+        opened = peek(run, config, {"compute.device": device})
+        folder = _student_folder(opened.run, student)
+        return stage(
+            folder,
+            list(inputs),
+            batch_size=batch_size,
+            device=the_device(opened.config),
+            skip_bad=skip_bad,
+            progress=progress,
+        )
+
+
+def doctor(
+    run: Path | str = DEFAULT_RUN,
+    *,
+    config: Path | str | None = None,
+) -> Doctor:
+    """Preflight: versions, devices, memory, disk, cached weights; what is missing and the cure."""
+    from distill.doctor import doctor as examine
+
+    with told():
+        opened = peek(run, config, {})
+        return examine(opened.config, opened.run.folder)
+
+
+def export_store(
+    store: Path | str,
+    to: Path | str,
+    *,
+    split: str = "train",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Exported:
+    """One split of a store as .npy, .parquet, or a .faiss index; the ending of the name decides."""
+    from distill.stages.export_store import export_store as stage
+    from stores import open_splits
+
+    with told():
+        root = Path(store)
+        if not root.is_dir():
+            raise UserError(f"no store at {root}; name a folder ….zarr")
+        splits = open_splits(root)
+        if split not in splits:
+            raise UserError(f"{root} has no split {split!r}; it has {', '.join(splits)}")
+        return stage(splits[split], Path(to), overwrite=overwrite, progress=progress)
+
+
+def _student_folder(run: Run, name: str) -> Path:
+    """The student that is meant: the named one, else the only subspace-native one."""
+    trained = {
+        file.parent.name: recall(file, Student) for file in run.students.glob("*/student.json")
+    }
+    if not trained:
+        raise UserError(
+            f"no student in {run.folder} yet: run {command(run, 'train-student')} first"
+        )
+    if name in trained:
+        return run.students / name
+    native = sorted(key for key, found in trained.items() if found and found.method == "subspace")
+    if not name and len(native) == 1:
+        return run.students / native[0]
+    what = f"no student named {name!r}" if name else "several students"
+    raise UserError(f"{what} in {run.folder}; name one with --student: {', '.join(sorted(trained))}")
+
+
+def _stores_in(path: Path) -> list[Path]:
+    """Roots of the stores at or under ``path``."""
+    if (path / "zarr.json").is_file() or path.suffix == ".zarr":
+        return [path]
+    return sorted([*path.glob("*.zarr"), *path.glob("projected/*.zarr")])
+
+
+def _groups_in(root: Path) -> list[Path]:
+    """The splits of a store, in their usual order; a group given itself is itself."""
+    if (root / "features").is_dir():
+        return [root]
+    usual = ("train", "validation", "test")
+    groups = [folder for folder in root.iterdir() if folder.is_dir()]
+    return sorted(groups, key=lambda g: (g.name not in usual, usual.index(g.name) if g.name in usual else 0, g.name))

@@ -1,0 +1,122 @@
+"""Opening a run: which config counts, which folder, who else is in it, and how errors are told.
+
+Config files are read in this order, later ones winning: the run folder's own, else ``--config``,
+else the digits default (or, where other data is named, neutral defaults); then the options given
+by hand.
+"""
+
+import errno
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.config import DIGITS, Config, ConfigError, load_config, settle, write_config
+from distill.findings import FindingError
+from distill.runs import Run, RunError
+
+# Front doors of the parts and the one error each of them raises at its users. A part that is not
+# loaded has raised nothing, so none is imported to find out.
+TOLD = (
+    ("stores", "StoreError"),
+    ("projections", "ProjectionError"),
+    ("teachers", "TeacherError"),
+    ("students", "StudentError"),
+    ("distill.datasets", "DataError"),
+    ("distill.stages.errors", "StageError"),
+)
+HARDWARE = {
+    errno.ENOSPC: "the disk is full; free some room and run the same command again: what was "
+    "finished is kept",
+    errno.EDQUOT: "the disk quota is used up; free some room and run the same command again: what "
+    "was finished is kept",
+    errno.EACCES: "permission denied; choose a folder you may write to with --run",
+    errno.EPERM: "permission denied; choose a folder you may write to with --run",
+    errno.EROFS: "this file system is read-only; choose another folder with --run",
+}
+
+
+class UserError(Exception):
+    """Something the user can mend, told in one line."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run folder and the config that counts in it."""
+
+    run: Run
+    config: Config
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn what a part says is wrong into a ``UserError``; bugs pass through untouched."""
+    try:
+        yield
+    except (ConfigError, RunError, FindingError) as error:
+        raise UserError(one_line(error)) from error
+    except OSError as error:
+        if error.errno not in HARDWARE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(where + HARDWARE[error.errno]) from error
+    except Exception as error:
+        if isinstance(error, _part_errors()):
+            raise UserError(one_line(error)) from error
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, not worth importing torch for
+            raise UserError(
+                f"out of memory on the device; use a smaller --batch-size ({one_line(error)[:120]})"
+            ) from error
+        raise
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line."""
+    return " ".join(str(error).split())
+
+
+def _part_errors() -> tuple[type[BaseException], ...]:
+    loaded = ((sys.modules.get(module), name) for module, name in TOLD)
+    return tuple(
+        getattr(module, name)
+        for module, name in loaded
+        if module is not None and hasattr(module, name)
+    )
+
+
+def peek(run: Path | str, config: Path | str | None, overrides: Mapping[str, Any]) -> Opened:
+    """The run and its config, changing nothing on disk."""
+    opened = Run(Path(run))
+    return Opened(opened, settle(_tables(opened, config, overrides), overrides))
+
+
+@contextmanager
+def opened_for_writing(
+    run: Path | str, config: Path | str | None, overrides: Mapping[str, Any]
+) -> Iterator[Opened]:
+    """The run, locked. Its config is written once the work is done or interrupted by hand.
+
+    A command refused for a wrong name must not leave that name behind for the next command.
+    """
+    with told():
+        opened = peek(run, config, overrides)
+        with opened.run.locked():
+            try:
+                yield opened
+            except KeyboardInterrupt:
+                write_config(opened.config, opened.run.config)
+                raise
+            write_config(opened.config, opened.run.config)
+
+
+def _tables(
+    run: Run, config: Path | str | None, overrides: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    if config is not None:
+        return load_config(Path(config))
+    if run.config.exists():
+        return load_config(run.config)
+    elsewhere = overrides.get("data.name") not in (None, "digits")
+    return {} if elsewhere else DIGITS

@@ -1,0 +1,155 @@
+"""``project`` and ``validate``: fewer dimensions, and what that did to distances."""
+
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Unpack
+
+from distill.config import fingerprint
+from distill.findings import Projected, Projections, Validation
+from distill.options import PROJECT, ProjectOptions, ValidateOptions, overrides
+from distill.pipeline.building import feature_stores
+from distill.pipeline.opening import Opened, UserError, opened_for_writing, peek, told
+from distill.progress import SILENT, Progress
+from distill.runs import DEFAULT_RUN, recall, remember
+
+if TYPE_CHECKING:
+    from distill.stages.project import Target
+    from stores import FeatureStore
+
+
+def project(
+    run: Path | str = DEFAULT_RUN,
+    *,
+    config: Path | str | None = None,
+    validate: bool = True,
+    progress: Progress = SILENT,
+    **options: Unpack[ProjectOptions],
+) -> Projections:
+    """Map the features to dim / factor dimensions, all factors in one pass, and validate them.
+
+    Stores that are finished are left as they are; killed, the same call goes on.
+    """
+    with opened_for_writing(run, config, overrides(options, PROJECT)) as opened:
+        return project_all(opened, progress=progress, check=validate)
+
+
+def validate(
+    run: Path | str = DEFAULT_RUN,
+    reference: Path | str | None = None,
+    candidate: Path | str | None = None,
+    *,
+    config: Path | str | None = None,
+    split: str = "train",
+    progress: Progress = SILENT,
+    **options: Unpack[ValidateOptions],
+) -> Validation:
+    """Compare any two stores of the same examples: distances, neighbours, k-NN accuracy.
+
+    ``reference`` is the run's features unless named; a store is a folder ``….zarr``, and
+    ``candidate`` may also be the name of a projected store of the run.
+    """
+    with told():
+        opened = peek(run, config, overrides(options))
+        from distill.stages.validate import validate as stage
+
+        first = _split_of(Path(reference) if reference else opened.run.features, split)
+        if candidate is None:
+            raise UserError("name the store to compare: a folder ….zarr or a projected store")
+        named = opened.run.projected(str(candidate))
+        second = _split_of(named if named.is_dir() else Path(candidate), split)
+        return stage(
+            first, second, settings=opened.config.validation, split=split, progress=progress
+        )
+
+
+def project_all(opened: Opened, *, progress: Progress, check: bool = True) -> Projections:
+    """The projection stage on an opened run, and validation of what is not validated yet."""
+    from distill.stages.project import project as stage
+
+    run = opened.run
+    start = perf_counter()
+    sources = feature_stores(run)
+    targets, notes = _targets(opened, next(iter(sources.values())).spec.dim)
+    for note in notes:
+        progress.say(note)
+    rows = stage(sources, targets, progress=progress)
+    found = tuple(_finding(opened, sources, target, check, progress) for target in targets)
+    return Projections(
+        projected=found, seconds=perf_counter() - start, rows_written=rows, notes=tuple(notes)
+    )
+
+
+def _targets(opened: Opened, dim: int) -> "tuple[list[Target], list[str]]":
+    """One target for each different k and seed that the config asks for."""
+    from distill.stages.project import Target, dim_for_factor
+    from projections import make_projection
+
+    settings = opened.config.project
+    targets: dict[str, Target] = {}
+    notes = []
+    for factor in settings.factors:
+        k = dim_for_factor(dim, factor)
+        for seed in settings.seeds:
+            name = f"{settings.kind}-k{k}-s{seed}"
+            if name in targets:
+                notes.append(f"factor {factor:g} gives k = {k} again; it is made once")
+                continue
+            projection = make_projection(settings.kind, dim_in=dim, dim_out=k, seed=seed)
+            targets[name] = Target(name, factor, projection, opened.run.projected(name))
+    return list(targets.values()), notes
+
+
+def _finding(
+    opened: Opened,
+    sources: "dict[str, FeatureStore]",
+    target: "Target",
+    check: bool,
+    progress: Progress,
+) -> Projected:
+    from distill.stages.validate import validate as stage
+    from stores import open_splits
+
+    run, settings = opened.run, opened.config.validation
+    candidates = open_splits(target.root)
+    path = run.projected_finding(target.name)
+    made_from = fingerprint(
+        [store.digest for store in (*sources.values(), *candidates.values())], settings
+    )
+    earlier = recall(path, Projected, made_from=made_from)
+    if earlier is not None and (earlier.validation is not None or not check):
+        return earlier
+    split = "train" if "train" in sources else next(iter(sources))
+    validation = (
+        stage(
+            sources[split], candidates[split], settings=settings, split=split, progress=progress
+        )
+        if check
+        else None
+    )
+    dim = sources[split].spec.dim
+    projection = target.projection
+    found = Projected(
+        name=target.name,
+        kind=projection.kind,
+        dim_in=dim,
+        dim_out=projection.dim_out,
+        seed=projection.seed,
+        factor_asked=target.factor_asked,
+        factor=dim / projection.dim_out,
+        rows=sum(store.spec.rows for store in candidates.values()),
+        bytes=sum(file.stat().st_size for file in target.root.rglob("*") if file.is_file()),
+        validation=validation,
+    )
+    remember(path, found, made_from=made_from)
+    return found
+
+
+def _split_of(root: Path, split: str) -> "FeatureStore":
+    from stores import open_splits
+
+    if not root.is_dir():
+        raise UserError(f"no store at {root}; name a folder ….zarr")
+    splits = open_splits(root)
+    if split not in splits:
+        raise UserError(f"{root} has no split {split!r}; it has {', '.join(splits)}")
+    return splits[split]

@@ -1,0 +1,109 @@
+"""``train-teacher`` and ``extract``: from inputs to features."""
+
+from pathlib import Path
+from typing import Unpack
+
+from distill.config import fingerprint
+from distill.findings import Extracted, Taught
+from distill.options import TEACH, ExtractOptions, TeachOptions, overrides
+from distill.pipeline.building import the_dataset, the_device, the_teacher
+from distill.pipeline.opening import Opened, UserError, opened_for_writing
+from distill.progress import SILENT, Progress
+from distill.runs import DEFAULT_RUN, recall, remember, versions
+
+
+def train_teacher(
+    run: Path | str = DEFAULT_RUN,
+    *,
+    config: Path | str | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+    **options: Unpack[TeachOptions],
+) -> Taught:
+    """Teach a teacher the task: fine-tune its backbone and a linear head, keep the best epoch.
+
+    Killed or interrupted, the same call goes on from the last checkpoint.
+    """
+    asked = overrides(options, TEACH) | {"teacher.taught": True}
+    with opened_for_writing(run, config, asked) as opened:
+        return teach(opened, progress=progress, overwrite=overwrite)
+
+
+def extract(
+    run: Path | str = DEFAULT_RUN,
+    *,
+    config: Path | str | None = None,
+    repair: bool = False,
+    progress: Progress = SILENT,
+    **options: Unpack[ExtractOptions],
+) -> Extracted:
+    """Run the teacher over every split and keep its features in ``features.zarr``.
+
+    Killed or interrupted, the same call goes on with the next chunk. ``repair`` redoes chunks
+    that `distill verify` finds damaged.
+    """
+    asked = overrides(options)
+    if options.get("weights") is not None or options.get("random_init"):
+        asked["teacher.taught"] = False
+    with opened_for_writing(run, config, asked) as opened:
+        return take_features(opened, progress=progress, repair=repair)
+
+
+def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Taught:
+    """The teaching stage on an opened run; finished work is returned as it is."""
+    from distill.stages.train_teacher import train_teacher as stage
+
+    run, config = opened.run, opened.config
+    dataset = the_dataset(config)
+    made_from = fingerprint(
+        config.teacher.model_dump(exclude={"taught", "layer"}), config.teach, dataset.fingerprint
+    )
+    finished = recall(run.taught, Taught, made_from=made_from)
+    if finished is not None and not overwrite:
+        progress.say(f"{run.teacher} is taught already")
+        return finished
+    if run.taught.is_file() and not overwrite:
+        raise UserError(
+            f"{run.teacher} was taught otherwise (another teacher, data, or settings of "
+            "teaching); name another folder with --run, or teach it anew with --overwrite"
+        )
+    teacher = the_teacher(run, config, dataset, fresh=True)
+    found = stage(
+        dataset,
+        teacher,
+        folder=run.teacher,
+        settings=config.teach,
+        workers=config.compute.workers,
+        progress=progress,
+    )
+    run.record_environment(device=the_device(config))
+    remember(run.taught, found, made_from=made_from)
+    return found
+
+
+def take_features(opened: Opened, *, progress: Progress, repair: bool = False) -> Extracted:
+    """The extraction stage on an opened run; finished chunks are left as they are."""
+    from distill.stages.extract import extract as stage
+
+    run, config = opened.run, opened.config
+    dataset = the_dataset(config)
+    teacher = the_teacher(run, config, dataset)
+    if config.teacher.weights == "random" and not config.teacher.taught:
+        progress.say("the teacher's weights are random: these are the features of no training")
+    found = stage(
+        dataset,
+        teacher,
+        run.features,
+        settings=config.extract,
+        made_by={"versions": versions()},
+        workers=config.compute.workers,
+        progress=progress,
+        repair=repair,
+    )
+    run.record_environment(device=the_device(config))
+    earlier = recall(run.extracted, Extracted)
+    if found.rows_written == 0 and earlier is not None:
+        progress.say(f"{run.features} is complete already")
+        return earlier
+    remember(run.extracted, found, made_from=fingerprint(dataset.fingerprint, teacher.card.weights))
+    return found

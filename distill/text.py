@@ -1,0 +1,256 @@
+"""Findings as text for people: what a command prints when it is done."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distill import findings as f
+
+
+def as_text(result: Any) -> str:
+    """Lines for a terminal; raises ``KeyError`` for something that is no finding."""
+    return _WRITERS[type(result)](result)
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def percent(share: float) -> str:
+    """A share as per cent."""
+    return f"{100 * share:.2f} %"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [header, *rows]
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _taught(found: f.Taught) -> str:
+    return "\n".join(
+        [
+            f"{found.teacher}: {percent(found.test.accuracy)} on {found.test.rows} test rows "
+            f"(95 % interval {percent(found.test.interval.low)} to "
+            f"{percent(found.test.interval.high)}), epoch {found.best_epoch} of {found.epochs}, "
+            f"{duration(found.seconds)}",
+            *found.notes,
+        ]
+    )
+
+
+def _extracted(found: f.Extracted) -> str:
+    rows = ", ".join(f"{split.split} {split.rows}" for split in found.splits)
+    skipped = [line for split in found.splits for line in split.skipped]
+    return "\n".join(
+        [
+            f"{found.teacher} on {found.dataset}: {rows} rows of {found.dim} {found.dtype}"
+            + (f" and {found.logits} logits" if found.logits else "")
+            + f", {size(found.bytes)}, {duration(found.seconds)}",
+            *found.notes,
+            *(f"left out: {line}" for line in skipped),
+        ]
+    )
+
+
+def _projections(found: f.Projections) -> str:
+    return table(
+        ("store", "factor", "k", "on disk", "mean ratio", "std", "recall", "checks"),
+        [_projected_row(one) for one in found.projected],
+    )
+
+
+def _projected_row(one: f.Projected) -> tuple[str, ...]:
+    checked = one.validation
+    start = (one.name, f"{one.factor:.4g}", str(one.dim_out), size(one.bytes))
+    if checked is None:
+        return (*start, "", "", "", "not run")
+    return (
+        *start,
+        f"{checked.distortion.mean:.3f}",
+        f"{checked.distortion.std:.3f}",
+        f"{checked.recall:.3f}",
+        _verdict(checked),
+    )
+
+
+def _verdict(found: f.Validation) -> str:
+    if found.diagnostic_only:
+        return "diagnostic"
+    failed = [check.name for check in found.checks if not check.passed]
+    return "passed" if not failed else "FAILED: " + ", ".join(failed)
+
+
+def _validation(found: f.Validation) -> str:
+    d, p = found.distortion, found.promise
+    lemma = "promises nothing" if p.lemma_eps is None else f"promises eps = {p.lemma_eps:.2f}"
+    lines = [
+        f"{found.candidate} against {found.reference}: {found.rows} rows of {found.split}",
+        f"squared distance, after / before: mean {d.mean:.4f}, std {d.std:.4f}, 1/50/99 % at "
+        f"{d.p01:.3f}/{d.p50:.3f}/{d.p99:.3f}, {percent(d.within_eps)} within 1 ± {d.eps:g}",
+        f"the lemma {lemma} at k = {found.dim_out} and asks for k = {p.lemma_dim} at "
+        f"eps = {d.eps:g}",
+        f"recall@{found.k} {found.recall:.4f}, rank correlation {found.rank_correlation:.4f}",
+    ]
+    if found.knn_accuracy_reference is not None and found.knn_accuracy_candidate is not None:
+        lines.append(
+            f"{found.k}-NN accuracy {percent(found.knn_accuracy_reference)} before, "
+            f"{percent(found.knn_accuracy_candidate)} after"
+        )
+    lines += [
+        f"{'ok' if check.passed else 'FAILED'}: {check.name} ({check.detail})"
+        for check in found.checks
+    ]
+    return "\n".join(lines)
+
+
+def _heads(found: f.Heads) -> str:
+    rows = [
+        (
+            head.name,
+            f"{head.factor:.4g}",
+            str(head.dim_out),
+            percent(head.test.accuracy),
+            f"{100 * head.test.interval.low:.1f} to {100 * head.test.interval.high:.1f}",
+            _difference(head.difference),
+        )
+        for head in found.heads
+    ]
+    header = ("head", "factor", "k", "test accuracy", "95 % interval", "points to full")
+    return "\n".join([table(header, rows), *found.notes])
+
+
+def _difference(found: f.Difference | None) -> str:
+    if found is None:
+        return ""
+    interval = found.interval
+    return f"{100 * found.value:+.2f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
+
+
+def _students(found: f.Students) -> str:
+    rows = [
+        (
+            one.name,
+            one.method,
+            percent(one.test.accuracy),
+            _difference(one.difference),
+            f"{one.parameters:,}",
+            f"1/{one.teacher_parameters / one.parameters:.0f}" if one.teacher_parameters else "",
+            duration(one.seconds),
+        )
+        for one in found.students
+    ]
+    header = ("student", "taught by", "test accuracy", "points to full", "parameters", "of teacher", "time")
+    return "\n".join([table(header, rows), *found.notes])
+
+
+def _reported(found: f.Reported) -> str:
+    note = [found.report.data_note] if found.report.data_note else []
+    return "\n".join([found.table, *note, f"report: {found.html}"])
+
+
+def _exported(found: f.Exported) -> str:
+    return f"{found.path}: {found.rows} rows of {found.dim}, {size(found.bytes)}"
+
+
+def _info(found: f.Info) -> str:
+    rows = [
+        (
+            f"{store.path}/{store.split}",
+            store.state,
+            str(store.rows),
+            str(store.dim),
+            store.dtype,
+            size(store.bytes),
+        )
+        for store in found.stores
+    ]
+    lines = [f"{found.path}: {found.title}" if found.title else found.path]
+    if found.teacher:
+        lines.append(f"teacher taught here: {found.teacher}")
+    if rows:
+        lines.append(table(("store", "state", "rows", "dim", "dtype", "size"), rows))
+    if found.heads:
+        lines.append(_heads(f.Heads(heads=found.heads)))
+    if found.students:
+        lines.append(_students(f.Students(students=found.students)))
+    if found.report:
+        lines.append(f"report: {found.report}")
+    return "\n\n".join(lines)
+
+
+def _verified(found: f.Verified) -> str:
+    if found.passed:
+        return f"{found.path}: {found.files} files in {found.stores} stores are sound"
+    lines = []
+    for damage in found.damages:
+        rows = f", rows {damage.rows[0]} to {damage.rows[1] - 1}" if damage.rows else ""
+        chunk = f" (chunk {damage.chunk}{rows})" if damage.chunk is not None else ""
+        lines.append(f"{damage.store}/{damage.file}{chunk}: {damage.reason}")
+    return "\n".join([*lines, "features: `distill extract --repair` redoes just these chunks"])
+
+
+def _predictions(found: f.Predictions) -> str:
+    return "\n".join(
+        f"{one.input}\t{one.label}\t{one.probability:.3f}" for one in found.predictions
+    )
+
+
+def _doctor(found: f.Doctor) -> str:
+    return "\n".join(
+        f"{'ok     ' if check.passed else 'MISSING'}  {check.name}: {check.detail}"
+        for check in found.checks
+    )
+
+
+def _plan(found: f.Plan) -> str:
+    rows = [
+        (
+            stage.stage,
+            stage.what,
+            "done" if stage.done else "to do",
+            "" if stage.seconds is None else duration(stage.seconds),
+            size(stage.bytes) if stage.bytes else "",
+        )
+        for stage in found.stages
+    ]
+    return "\n".join(
+        [table(("stage", "what", "", "time", "disk"), rows), f"free: {size(found.free_bytes)}"]
+    )
+
+
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    f.Taught: _taught,
+    f.Extracted: _extracted,
+    f.Projections: _projections,
+    f.Validation: _validation,
+    f.Heads: _heads,
+    f.Students: _students,
+    f.Reported: _reported,
+    f.Exported: _exported,
+    f.Info: _info,
+    f.Verified: _verified,
+    f.Predictions: _predictions,
+    f.Doctor: _doctor,
+    f.Plan: _plan,
+}

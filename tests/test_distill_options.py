@@ -1,0 +1,60 @@
+"""Options: short names for settings, the same for functions and command line."""
+
+import typing
+
+import pytest
+
+from distill import options as o
+from distill.config import settle
+from distill.options import COMMON, PROJECT, RUN, STUDENT, TEACH, overrides
+
+TABLES: list[tuple[type, dict[str, o.Option]]] = [
+    (o.TeachOptions, TEACH),
+    (o.ExtractOptions, {}),
+    (o.ProjectOptions, PROJECT),
+    (o.ValidateOptions, {}),
+    (o.HeadOptions, {}),
+    (o.StudentOptions, STUDENT),
+    (o.RunOptions, RUN),
+    (o.ImportOptions, {}),
+]
+SAMPLES = {str: "cosine", bool: True, int: 3, float: 3.0, list[float]: [3.0], list[int]: [3]}
+CHOICES = {"pooling": "cls", "dtype": "float16", "loss": "cosine", "eps": 0.3}
+
+
+@pytest.mark.parametrize(("table", "special"), TABLES, ids=lambda t: getattr(t, "__name__", ""))
+def test_every_option_sets_something_that_exists(
+    table: type, special: dict[str, o.Option]
+) -> None:
+    for name, hint in typing.get_type_hints(table).items():
+        value = CHOICES.get(name, SAMPLES[hint])
+        found = overrides({name: value}, special)
+        assert found, name
+        settle({}, found)
+
+
+def test_what_is_not_given_sets_nothing() -> None:
+    assert overrides({"teacher": None, "factor": [], "random_init": False}) == {}
+
+
+def test_columns_are_split_at_commas() -> None:
+    assert overrides({"text_columns": "premise, hypothesis"}) == {
+        "data.text_columns": ["premise", "hypothesis"]
+    }
+
+
+def test_one_seed_is_a_list_of_one_where_a_list_is_wanted() -> None:
+    found = overrides({"seed": 4}, RUN)
+    assert found["project.seeds"] == [4]
+    assert found["student.seed"] == found["teach.seed"] == found["teacher.seed"] == 4
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(TypeError, match="'epoch' is not an option"):
+        overrides({"epoch": 3}, TEACH)
+
+
+def test_help_texts_are_there_and_short() -> None:
+    for table in (COMMON, TEACH, PROJECT, STUDENT, RUN):
+        for name, option in table.items():
+            assert 0 < len(option.help) <= 80, name
