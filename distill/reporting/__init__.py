@@ -1,0 +1,15 @@
+"""Findings -> files people read: report.json, report.md, report.html and the compression table."""
+
+from distill.reporting.derived import Derived, derive
+from distill.reporting.terminal import compression_table
+from distill.reporting.write import REPORT_FORMAT, ReportPaths, load_report, write_report
+
+__all__ = [
+    "REPORT_FORMAT",
+    "Derived",
+    "ReportPaths",
+    "compression_table",
+    "derive",
+    "load_report",
+    "write_report",
+]

@@ -1,0 +1,274 @@
+"""The report as an ordered document: title, key figures, sentences, sections of prose and table.
+
+Markdown and HTML render this one document, so they cannot say different things.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from distill.findings import Report
+from distill.reporting import plots, tables
+from distill.reporting.derived import TOLERANCE, WITHIN, Derived
+from distill.reporting.tables import Table
+from distill.reporting.text import (
+    count,
+    duration,
+    factor,
+    percent,
+    percent_interval,
+    plain,
+    points,
+    rounded,
+    size,
+)
+from distill.reporting.words import Words, full_head, words
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One number read first."""
+
+    value: str
+    label: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, what one must know to read the table, drawings, the table, what to add."""
+
+    heading: str
+    prose: tuple[str, ...]
+    table: Table | None = None
+    drawings: tuple[str, ...] = ()  # SVG, for formats that show it
+    small: bool = False  # drawings that stand side by side
+    caption: str = ""  # of the drawings
+    more: tuple[Table, ...] = ()
+    points: tuple[str, ...] = ()  # small print under the tables
+
+
+@dataclass(frozen=True)
+class Document:
+    """Everything a reader is shown."""
+
+    title: str
+    subtitle: str
+    figures: tuple[KeyFigure, ...]
+    words: Words
+    sections: tuple[Section, ...]
+
+
+def compose(report: Report, derived: Derived) -> Document:
+    """The document of a report."""
+    return Document(
+        title=plain(report.title) or "Subspace distillation",
+        subtitle=_subtitle(report),
+        figures=tuple(_key_figures(report, derived)),
+        words=words(report, derived),
+        sections=tuple(_sections(report, derived)),
+    )
+
+
+def _subtitle(report: Report) -> str:
+    made = plain(report.teacher) or "imported features"
+    rows = next((head.test.rows for head in report.heads), 0)
+    tested = f" · {count(rows)} test rows" if rows else ""
+    return (
+        f"{made} · {plain(report.dataset)} · {count(report.extracted.dim)} features · "
+        f"{count(report.classes)} classes{tested}"
+    )
+
+
+def _key_figures(report: Report, derived: Derived) -> Iterator[KeyFigure]:
+    full = full_head(report)
+    if full is not None:
+        yield KeyFigure(
+            f"{percent(full.test.accuracy)} %",
+            "full head",
+            f"{count(full.dim_out)} features; 95 %: {percent_interval(full.test.interval)}",
+        )
+    within = [row for row in derived.heads if row.verdict == WITHIN]
+    if within:
+        row = min(within, key=lambda one: one.dim_out)
+        yield KeyFigure(
+            factor(row.factor),
+            "smaller features, at most one point worse",
+            f"k = {count(row.dim_out)}, shown at 95 %",
+        )
+    elif any(row.kind for row in derived.heads):
+        yield KeyFigure("none", "shown to be within one point", "see the verdicts below")
+    for student in report.students:
+        if student.method == "subspace":
+            change = f", {points(student.difference.value)} points" if student.difference else ""
+            yield KeyFigure(
+                f"{percent(student.test.accuracy)} %",
+                "student",
+                f"{rounded(student.parameters)} parameters{change}",
+            )
+            if student.teacher_parameters and student.parameters:
+                smaller = student.teacher_parameters / student.parameters
+                yield KeyFigure(
+                    factor(smaller),
+                    "fewer parameters than the teacher",
+                    f"of {rounded(student.teacher_parameters)}",
+                )
+            break
+
+
+def _sections(report: Report, derived: Derived) -> Iterator[Section]:
+    if report.heads:
+        yield _accuracy(report, derived)
+        yield _projection_cost(report, derived)
+    if any(made.validation for made in report.projected):
+        yield _distances(report)
+    if report.students:
+        yield _students(report, derived)
+    if report.costs:
+        yield _costs(report)
+    yield _making(report)
+
+
+def _accuracy(report: Report, derived: Derived) -> Section:
+    plot = plots.accuracy_plot(report)
+    return Section(
+        "Accuracy against compression",
+        (
+            "Every row is a linear head on features of k numbers. The difference to the full head "
+            "is paired: both heads answered the same test rows. “Within 1 point?” says yes when "
+            f"the whole 95 % interval lies above {points(-TOLERANCE)} points, no when it lies "
+            "below, and undecided otherwise, with the number of test rows that would settle it.",
+        ),
+        tables.accuracy_table(report, derived),
+        (plot,) if plot else (),
+        caption="Right of the line k = C − 1 the features have fewer dimensions than the classes need at "
+        "most: there a result says something.",
+        more=(tables.seeds_table(derived),) if derived.spreads else (),
+    )
+
+
+def _projection_cost(report: Report, derived: Derived) -> Section:
+    dim, classes = derived.dim, report.classes
+    return Section(
+        "What the projection costs",
+        (
+            f"A map of d × k = {count(dim)} × k stands before every compressed head. It can be "
+            "stored (float32), or drawn again from its seed (16 bytes: a seed of 8 and two widths "
+            "of 4; the code is not counted), but it must be applied either way: d k + k C "
+            "multiply-adds while map and head are kept apart, d C once they are multiplied into "
+            "one matrix. A classifier is charged the smaller number, whatever the factor.",
+            f"Break-even: k* = d C / (d + C) = {derived.break_even:.1f} for C = {count(classes)}. "
+            "The last column is what k itself saves, and only where features are stored or sent.",
+        ),
+        tables.projection_cost_table(report, derived),
+    )
+
+
+def _distances(report: Report) -> Section:
+    return Section(
+        "What the maps do to distances",
+        (
+            "For sampled pairs of rows: squared distance after the map over squared distance "
+            "before; 1 is perfect. The expected spread is theory for random pairs, and one map "
+            "moves all its pairs together. Recall is the share of true nearest neighbours that "
+            "are still nearest neighbours.",
+        ),
+        tables.distances_table(report),
+        tuple(plots.distortion_plots(report)),
+        small=True,
+        caption="Ratio of squared distances over sampled pairs; shaded: within 1 ± ε; mean ± std.",
+        points=tuple(_checks(report)),
+    )
+
+
+def _checks(report: Report) -> Iterator[str]:
+    for made in report.projected:
+        found = made.validation
+        for check in found.checks if found else ():
+            if found and not check.passed:
+                state = "missed, shown only" if found.diagnostic_only else "failed"
+                yield f"{plain(made.name)}: {plain(check.name)} {state}: {plain(check.detail)}"
+
+
+def _students(report: Report, derived: Derived) -> Section:
+    plot = plots.size_plot(report)
+    return Section(
+        "Students",
+        (
+            "A student is a small network that emits the k numbers itself and needs no map. "
+            "Agreement is the share of test rows on which it says what the teacher's full head "
+            "says. Baselines are the same network, trained for the same number of steps, without "
+            "the projected features.",
+        ),
+        tables.students_table(report, derived),
+        (plot,) if plot else (),
+        caption="Compressed heads stand at the teacher's size: they still need its whole backbone.",
+        points=tuple(
+            f"{plain(student.name)}: {plain(note)}"
+            for student in report.students
+            for note in student.notes
+        ),
+    )
+
+
+def _costs(report: Report) -> Section:
+    return Section(
+        "Size and speed, measured",
+        (
+            "Latency is the median time of a call on this machine. Teacher and students start "
+            "from prepared inputs; heads start from features that are already there, k of them.",
+        ),
+        tables.costs_table(report),
+        points=tuple(
+            dict.fromkeys(
+                f"{plain(cost.name)}: {plain(note)}" for cost in report.costs for note in cost.notes
+            )
+        ),
+    )
+
+
+def _making(report: Report) -> Section:
+    return Section(
+        "How this was made",
+        tuple(_history(report)),
+        tables.splits_table(report),
+        points=tuple(plain(note) for note in report.notes),
+        more=(_environment(report),) if report.environment else (),
+    )
+
+
+def _history(report: Report) -> Iterator[str]:
+    taught, extracted = report.taught, report.extracted
+    if taught is not None:
+        yield (
+            f"The teacher {plain(taught.teacher)} ({rounded(taught.parameters)} parameters) was "
+            f"taught the task for {taught.epochs} epochs ({duration(taught.seconds)}); epoch "
+            f"{taught.best_epoch} was best on validation "
+            f"({percent(taught.validation_accuracy)} %). Its own head gets "
+            f"{percent(taught.test.accuracy)} % on test."
+        )
+        yield from (plain(note) for note in taught.notes)
+    source = "were imported" if not report.teacher else "were extracted"
+    yield (
+        f"Features of {count(extracted.dim)} {plain(extracted.dtype)} numbers {source} "
+        f"({size(extracted.bytes)} on disk). Epochs, l2 and all other choices were made on the "
+        "validation split; the test split was read for the final figures only."
+    )
+    yield from (plain(note) for note in extracted.notes)
+
+
+def _environment(report: Report) -> Table:
+    columns = (tables.Column("setting", words=True), tables.Column("value", words=True))
+    rows = tuple((plain(name), plain(shown, most=120)) for name, shown in _flat(report.environment))
+    return Table("environment", columns, rows)
+
+
+def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested tables as dotted names, in order of name."""
+    for name in sorted(settings):
+        value = settings[name]
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            yield f"{prefix}{name}", ", ".join(map(str, value))
+        else:
+            yield f"{prefix}{name}", str(value)

@@ -1,0 +1,26 @@
+"""The document as one self-contained HTML page: opens offline, loads nothing, runs nothing.
+
+Every text is escaped by the template engine; only our own drawings, which escape what they
+show, enter as markup. The page forbids itself scripts and every outside resource.
+"""
+
+from pathlib import Path
+
+from distill.reporting.document import Document
+
+TEMPLATE = Path(__file__).with_name("template.html")
+
+
+def to_html(document: Document) -> str:
+    """The whole page; ends with a newline."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(TEMPLATE.name).render(document=document)

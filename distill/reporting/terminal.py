@@ -1,0 +1,100 @@
+"""The compression table as plain text, at most 100 columns wide, for the end of a run."""
+
+from collections.abc import Sequence
+
+from distill.findings import Head, Report, Student
+from distill.reporting.derived import Derived, HeadRow, derive
+from distill.reporting.tables import verdict
+from distill.reporting.text import count, factor, percent, plain, points, rounded, three_figures
+
+WIDTH = 100
+NAME_LENGTH = 26
+HEADINGS = ("", "factor", "k", "k/(C-1)", "accuracy", "95 %", "vs full", "95 %", "within 1 pt?")
+
+
+def compression_table(report: Report) -> str:
+    """Heads, then students: factor, k, accuracy and the paired difference to the full head."""
+    derived = derive(report)
+    rows = [HEADINGS]
+    rows += [_head(h, row) for h, row in zip(report.heads, derived.heads, strict=True)]
+    rows += [_student(student, derived, at) for at, student in enumerate(report.students)]
+    lines = [plain(_caption(report), most=WIDTH), "", *_aligned(rows), "", *_footer(report)]
+    return "\n".join(lines)
+
+
+def _caption(report: Report) -> str:
+    made = plain(report.teacher) or "imported features"
+    rows = next((head.test.rows for head in report.heads), 0)
+    return (
+        f"{plain(report.title)}: {made}, {count(report.extracted.dim)} features, "
+        f"{count(report.classes)} classes, {count(rows)} test rows"
+    )
+
+
+def _head(head: Head, row: HeadRow) -> tuple[str, ...]:
+    name = plain(head.name, most=NAME_LENGTH) if head.kind else "full head"
+    return (
+        name,
+        three_figures(head.factor),
+        count(head.dim_out),
+        three_figures(row.dims_per_class),
+        *_figures(head),
+        verdict(row).split(" (")[0],
+    )
+
+
+def _student(student: Student, derived: Derived, at: int) -> tuple[str, ...]:
+    row = derived.students[at]
+    taught = {"labels": "student, labels only", "logits": "student, logits"}
+    factor_ = derived.dim / student.dim_out if student.dim_out else 0.0
+    return (
+        taught.get(student.method, "student"),
+        three_figures(factor_),
+        count(student.dim_out),
+        three_figures(row.dims_per_class),
+        *_figures(student),
+        verdict(row).split(" (")[0],
+    )
+
+
+def _figures(found: Head | Student) -> tuple[str, str, str, str]:
+    """Plain signs only: not every terminal and log file knows the typographic ones."""
+    interval, paired = found.test.interval, found.difference
+    about = f"{percent(interval.low)}-{percent(interval.high)}"
+    if paired is None:
+        return percent(found.test.accuracy), about, "", ""
+    reach = f"{_ascii(points(paired.interval.low))} to {_ascii(points(paired.interval.high))}"
+    return percent(found.test.accuracy), about, _ascii(points(paired.value)), reach
+
+
+def _ascii(shown: str) -> str:
+    return shown.replace("−", "-")
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as their widest cell; the first and the last read from the left."""
+    rows = [tuple(cell.replace("—", "-") for cell in row) for row in rows]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    last = len(widths) - 1
+    return [
+        "  ".join(
+            cell.ljust(width) if at in {0, last} else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _footer(report: Report) -> list[str]:
+    lines = [
+        f"student: {rounded(s.parameters)} parameters, "
+        f"{factor(s.teacher_parameters / s.parameters).replace('×', 'x')} fewer than the "
+        f"teacher's {rounded(s.teacher_parameters)}"
+        for s in report.students
+        if s.method == "subspace" and s.parameters and s.teacher_parameters
+    ]
+    failed = [made for made in report.projected if made.validation and not made.validation.passed]
+    lines += [plain(f"WARNING: {made.name} failed its validation", most=WIDTH) for made in failed]
+    if report.data_note:
+        lines.append(plain(f"note: {report.data_note}"))
+    return lines

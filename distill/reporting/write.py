@@ -1,0 +1,50 @@
+"""Report -> report.json, report.md, report.html, each written whole or not at all."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.findings import FindingError, Report
+from distill.reporting.derived import derive, with_derived
+from distill.reporting.document import compose
+from distill.reporting.markdown import to_markdown
+from distill.reporting.page import to_html
+
+REPORT_FORMAT = 1  # of report.json
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Where the three files lie."""
+
+    json: Path
+    markdown: Path
+    html: Path
+
+
+def write_report(report: Report, folder: Path) -> ReportPaths:
+    """Write the three files. Equal reports give equal bytes; the page is written last."""
+    complete = with_derived(report)
+    document = compose(complete, derive(complete))
+    paths = ReportPaths(folder / "report.json", folder / "report.md", folder / "report.html")
+    complete.save(paths.json)
+    _write(paths.markdown, to_markdown(document))
+    _write(paths.html, to_html(document))
+    return paths
+
+
+def load_report(path: Path) -> Report:
+    """Read ``report.json`` back; ``FindingError`` where it is none or of another format."""
+    report = Report.load(path)
+    if report.format != REPORT_FORMAT:
+        raise FindingError(
+            f"{path} has report format {report.format}, this version reads {REPORT_FORMAT}; "
+            "run distill report again"
+        )
+    return report
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.partial")
+    scratch.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(scratch, path)
