@@ -1,0 +1,184 @@
+"""The files of a store, byte for byte: names, ``zarr.json`` documents and the manifest.
+
+A store is a zarr v3 group. Its own ``zarr.json`` is the manifest: spec, size and digests of every
+other file, and a seal over the whole document; it is written last. Every byte of every file is
+implied by the spec and the rows, so two stores of the same rows are the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stores.errors import MissingStoreError, SpecError, StoreDamagedError, StoreError
+from stores.spec import Column, StoreSpec
+
+FORMAT = 1
+ROOT_SUFFIX = ".zarr"  # a folder of this name holds the stores of the splits
+GROUP_FILE = "zarr.json"
+SCRATCH_SUFFIX = ".partial"
+OURS = "feature_store"  # the attribute of the group that holds everything of ours
+CRC_BYTES = 4
+SECOND_AXIS = {"features": ("dim",), "logits": ("class",)}
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What one file held when it was written. ``crc32c`` is a chunk's last four bytes, in hex."""
+
+    bytes: int
+    sha256: str
+    crc32c: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a group's ``zarr.json`` says. ``files`` is empty until the store is complete."""
+
+    spec: StoreSpec
+    complete: bool
+    files: Mapping[str, FileRecord]
+
+    def to_bytes(self) -> bytes:
+        """Write the document and seal it."""
+        ours = {
+            "format": FORMAT,
+            "complete": self.complete,
+            "spec": self.spec.to_json(),
+            "files": {name: _record_to_json(record) for name, record in self.files.items()},
+            "seal": "",
+        }
+        document = _group(ours)
+        ours["seal"] = _sha256(dump(document))
+        return dump(document)
+
+    def digest(self) -> str:
+        """Identity of the finished content, whatever library versions made it."""
+        files = {name: _record_to_json(record) for name, record in self.files.items()}
+        return _sha256(dump({"spec": self.spec.compared(), "files": files}))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check the manifest of the store at ``path``; its chunks are not looked at."""
+    try:
+        data = (path / GROUP_FILE).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingStoreError(f"there is no store at {path}") from None
+    try:
+        ours = _unseal(data)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise StoreDamagedError(
+            f"{path / GROUP_FILE} is damaged, or not a feature store's: repair the store and run "
+            "the stage that makes it again"
+        ) from None
+    if ours["format"] != FORMAT:
+        raise StoreError(
+            f"the store at {path} has format {ours['format']}, this version reads {FORMAT}: "
+            "use the version that made it, or make it anew"
+        )
+    return _parse(path, ours)
+
+
+def array_document(column: Column, spec: StoreSpec) -> bytes:
+    """Write the ``zarr.json`` of one array.
+
+    A missing chunk reads as NaN or -1 in any zarr library, never as a plausible zero.
+    """
+    float_like = np.dtype(column.dtype).kind == "f"
+    return dump(
+        {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [spec.rows, *column.per_row],
+            "data_type": np.dtype(column.dtype).name,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [spec.chunk_rows, *column.per_row]},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "codecs": [
+                {"name": "bytes", "configuration": {"endian": "little"}},
+                {"name": "crc32c"},
+            ],
+            "fill_value": "NaN" if float_like else -1,
+            "dimension_names": ["row", *SECOND_AXIS.get(column.name, ())],
+            "storage_transformers": [],
+            "attributes": {OURS: _sha256(dump(spec.compared()))},
+        }
+    )
+
+
+def document_record(document: bytes) -> FileRecord:
+    """Say of an array's document what the manifest does."""
+    return FileRecord(len(document), _sha256(document))
+
+
+def root_document() -> bytes:
+    """Write the ``zarr.json`` of the group that holds the splits."""
+    return dump({"zarr_format": 3, "node_type": "group", "attributes": {}})
+
+
+def array_file(column: Column) -> str:
+    """Where an array's document lies, relative to the store."""
+    return f"{column.name}/{GROUP_FILE}"
+
+
+def chunk_file(column: Column, index: int) -> str:
+    """Where a chunk lies, relative to the store: zarr's default chunk keys."""
+    return f"{column.name}/c/{index}" + "/0" * len(column.per_row)
+
+
+def expected_files(spec: StoreSpec) -> set[str]:
+    """Every file of a finished store but the manifest."""
+    columns = spec.columns.values()
+    chunks = {chunk_file(c, index) for c in columns for index in range(spec.chunks)}
+    return chunks | {array_file(column) for column in columns}
+
+
+def chunk_bytes(column: Column, spec: StoreSpec) -> int:
+    """Size of every chunk file of an array: the last is padded to full length, as zarr asks."""
+    return spec.chunk_rows * max(1, column.width) * np.dtype(column.dtype).itemsize + CRC_BYTES
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    """JSON in the one form in which equal documents are equal bytes."""
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("ascii")
+
+
+def _group(ours: dict[str, Any]) -> dict[str, Any]:
+    return {"zarr_format": 3, "node_type": "group", "attributes": {OURS: ours}}
+
+
+def _unseal(data: bytes) -> dict[str, Any]:
+    """Our attribute of a group document; ``ValueError`` where any byte is not as it was sealed."""
+    ours: dict[str, Any] = json.loads(data)["attributes"][OURS]
+    if dump(_group(ours)) != data or ours["seal"] != _sha256(dump(_group(ours | {"seal": ""}))):
+        raise ValueError("the seal is broken")
+    return ours
+
+
+def _parse(path: Path, ours: dict[str, Any]) -> Manifest:
+    try:
+        spec = StoreSpec(**(ours["spec"] | {"classes": tuple(ours["spec"]["classes"])}))
+    except (TypeError, SpecError) as error:  # sealed, so not damage: someone else's writing
+        raise StoreError(f"{path / GROUP_FILE} holds no readable spec: {error}") from error
+    files = {
+        name: FileRecord(record["bytes"], record["sha256"], record.get("crc32c", ""))
+        for name, record in ours["files"].items()
+    }
+    if files.keys() != (expected_files(spec) if ours["complete"] else set()):
+        raise StoreError(f"{path / GROUP_FILE} lists other files than its spec implies")
+    return Manifest(spec, ours["complete"], files)
+
+
+def _record_to_json(record: FileRecord) -> dict[str, Any]:
+    plain = {"bytes": record.bytes, "sha256": record.sha256}
+    return plain | ({"crc32c": record.crc32c} if record.crc32c else {})
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,201 @@
+"""Is every byte of a store sound? And how a damaged one is made whole again.
+
+``verify_store`` reads every file and compares it with the manifest; ``repair_store`` takes the
+damaged files away, so that the stage that made the store redoes just their chunks.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stores.errors import IncompleteStoreError, MissingStoreError, StoreDamagedError, StoreError
+from stores.files import BadFileError, inspect_file, write_whole
+from stores.layout import (
+    GROUP_FILE,
+    ROOT_SUFFIX,
+    SCRATCH_SUFFIX,
+    FileRecord,
+    Manifest,
+    array_document,
+    array_file,
+    read_manifest,
+    root_document,
+)
+from stores.locking import hold
+from stores.reader import split_folders
+from stores.spec import StoreSpec
+
+THREADS = 2  # hashing and reading overlap; more would only queue for the disk
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One file that is not as it was written, relative to the path that was verified.
+
+    ``chunk`` and ``rows`` (start, stop) are those the file holds, or None where it holds none.
+    """
+
+    file: str
+    reason: str
+    chunk: int | None = None
+    rows: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        place = "" if self.rows is None else f" (rows {self.rows[0]} to {self.rows[1] - 1})"
+        return f"{self.file} {self.reason}{place}"
+
+
+def verify_store(path: Path) -> list[Damage]:
+    """Every file of a store, or of all stores in a ``*.zarr`` folder, that is not as written.
+
+    Reads everything once. ``MissingStoreError`` and ``IncompleteStoreError`` where there is
+    nothing finished to verify.
+    """
+    path = Path(path)
+    if path.suffix == ROOT_SUFFIX:
+        return list(_damages_of_root(path))
+    try:
+        manifest = read_manifest(path)
+    except MissingStoreError:
+        if any(path.glob(f"*/{GROUP_FILE}")):
+            return [Damage(GROUP_FILE, "is missing")]
+        raise
+    except StoreDamagedError:
+        return [Damage(GROUP_FILE, "is not the manifest that was written")]
+    if not manifest.complete:
+        raise IncompleteStoreError(
+            f"the store at {path} was begun but never finished: run the stage that makes it again"
+        )
+    return list(_damages(path, manifest))
+
+
+def repair_store(path: Path, damages: Sequence[Damage]) -> None:
+    """Take away what ``verify_store`` found, so that ``create_store`` has just that pending.
+
+    Without damages nothing is touched. Foreign files are deleted; sound chunks are kept.
+    """
+    path = Path(path)
+    if path.suffix == ROOT_SUFFIX:
+        _repair_root(path, damages)
+        return
+    if not damages:
+        return
+    lock = hold(path)
+    try:
+        _repair(path, damages)
+    finally:
+        lock.release()
+
+
+def _damages(path: Path, manifest: Manifest) -> Iterator[Damage]:
+    yield from _strangers(path, set(manifest.files) | {GROUP_FILE})
+    with ThreadPoolExecutor(THREADS) as pool:
+        names = sorted(manifest.files, key=_in_order)
+        reasons = pool.map(lambda name: _reason(path / name, manifest.files[name]), names)
+        for name, reason in zip(names, reasons, strict=True):
+            if reason:
+                yield Damage(name, reason, *_place(manifest.spec, name))
+
+
+def _reason(file: Path, record: FileRecord) -> str:
+    """Say what is wrong with a file, or nothing."""
+    try:
+        found = inspect_file(file, record.bytes)
+    except BadFileError as error:
+        return str(error)
+    return "" if found.sha256 == record.sha256 else "holds other bytes than were written"
+
+
+def _strangers(folder: Path, known: set[str]) -> Iterator[Damage]:
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        if name not in known and (file.is_symlink() or not file.is_dir()):
+            yield Damage(name, "is not part of the store")
+
+
+def _place(spec: StoreSpec, name: str) -> tuple[int | None, tuple[int, int] | None]:
+    """Chunk and rows of a file's name."""
+    parts = name.split("/")
+    if parts[1] != "c":
+        return None, None
+    return int(parts[2]), spec.rows_of(int(parts[2]))
+
+
+def _in_order(name: str) -> tuple[str, int]:
+    parts = name.split("/")
+    return parts[0], int(parts[2]) if len(parts) > 2 else -1
+
+
+def _damages_of_root(root: Path) -> Iterator[Damage]:
+    splits = split_folders(root)
+    if not splits:
+        raise MissingStoreError(f"there is no store in {root}")
+    document = root / GROUP_FILE
+    if not document.is_file():
+        yield Damage(GROUP_FILE, "is missing")
+    elif document.read_bytes() != root_document():
+        yield Damage(GROUP_FILE, "holds other bytes than were written")
+    for entry in sorted(root.iterdir()):
+        if entry not in splits and entry != document:
+            yield Damage(entry.name, "is not part of the store")
+    for split in splits:
+        for damage in _damages_of_split(split):
+            yield replace(damage, file=f"{split.name}/{damage.file}")
+
+
+def _damages_of_split(split: Path) -> list[Damage]:
+    try:
+        return verify_store(split)
+    except MissingStoreError:
+        strangers = list(_strangers(split, set()))
+        if strangers:
+            return strangers
+        raise
+
+
+def _repair(path: Path, damages: Sequence[Damage]) -> None:
+    """Files go before the manifest does: killed in between, the store is still seen as damaged."""
+    try:
+        manifest = read_manifest(path)
+    except (MissingStoreError, StoreDamagedError):
+        manifest = None
+    for damage in damages:
+        _delete(path, damage.file)
+    if manifest is None:
+        return  # its arrays still say whose they are: create_store goes on with them
+    for column in manifest.spec.columns.values():
+        if array_file(column) in {damage.file for damage in damages}:
+            _put(path, array_file(column), array_document(column, manifest.spec))
+    if any(damage.chunk is not None for damage in damages):
+        _put(path, GROUP_FILE, Manifest(manifest.spec, complete=False, files={}).to_bytes())
+
+
+def _repair_root(root: Path, damages: Sequence[Damage]) -> None:
+    for damage in damages:
+        if "/" not in damage.file:
+            _delete(root, damage.file)
+    if any(damage.file == GROUP_FILE for damage in damages):
+        _put(root, GROUP_FILE, root_document())
+    of_split: dict[str, list[Damage]] = {}
+    for damage in damages:
+        split, slash, file = damage.file.partition("/")
+        if slash:
+            of_split.setdefault(split, []).append(replace(damage, file=file))
+    for split, found in of_split.items():
+        repair_store(root / split, found)
+
+
+def _delete(folder: Path, name: str) -> None:
+    file = folder / name
+    if not file.parent.resolve().is_relative_to(folder.resolve()):
+        raise StoreError(f"{name} is not a file of the store at {folder}")
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file)
+    else:
+        file.unlink(missing_ok=True)
+
+
+def _put(folder: Path, name: str, document: bytes) -> None:
+    write_whole(folder / name, (document,), folder / f"repair{SCRATCH_SUFFIX}")
