@@ -107,7 +107,8 @@ def _app() -> Callable[..., Any]:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in COMMANDS:
-        app.command(command.name, help=inspect.getdoc(command.call))(_translated(command))
+        text = (inspect.getdoc(command.call) or "").replace("``", "")
+        app.command(command.name, help=text, short_help=text.split("\n")[0])(_translated(command))
     return typer.main.get_command(app)
 
 

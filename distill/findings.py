@@ -442,3 +442,26 @@ class Plan(Record):
 
     stages: tuple[PlannedStage, ...]
     free_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported(Record):
+    """``export-store``: one split in another format."""
+
+    path: str
+    format: str
+    rows: int
+    dim: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Record):
+    """``doctor``: what is there, what is missing and how to get it."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing that is needed is missing."""
+        return all(check.passed for check in self.checks)
