@@ -1,7 +1,7 @@
 """Student networks, linear heads and the loop that trains them."""
 
 from students.blueprint import Blueprint
-from students.checkpoint import read_tensors, write_tensors
+from students.checkpoint import plain_settings, read_tensors, same_settings, write_tensors
 from students.encoders import (
     Classifier,
     Encoder,
@@ -29,10 +29,13 @@ from students.feeds import (
     plain_order,
     shuffled_order,
     windowed_order,
+    with_targets,
 )
+from students.heads import FittedHead, HeadError, fit_head, load_head, save_head
 from students.inference import evaluate_logits, forward_rows
 from students.losses import DISTANCES, LabelLoss, LogitLoss, SubspaceLoss, get_distance
 from students.recipe import Evaluation, Recipe
+from students.saved import SavedStudent, carried_head, load_student, read_card, save_student
 from students.steps import place
 from students.training import FitResult, fit
 
@@ -47,12 +50,15 @@ __all__ = [
     "Evaluation",
     "Feed",
     "FitResult",
+    "FittedHead",
+    "HeadError",
     "LabelLoss",
     "LoaderFeed",
     "LogitLoss",
     "MemoryFeed",
     "Recipe",
     "RecipeError",
+    "SavedStudent",
     "StudentError",
     "StudentWeightsError",
     "SubspaceLoss",
@@ -60,18 +66,28 @@ __all__ = [
     "UnknownStudentError",
     "build",
     "build_student",
+    "carried_head",
     "count_parameters",
     "evaluate_logits",
     "fit",
+    "fit_head",
     "forward_rows",
     "fresh_head",
     "get_distance",
     "in_memory",
+    "load_head",
+    "load_student",
     "make_feed",
     "place",
     "plain_order",
+    "plain_settings",
+    "read_card",
     "read_tensors",
+    "same_settings",
+    "save_head",
+    "save_student",
     "shuffled_order",
     "windowed_order",
+    "with_targets",
     "write_tensors",
 ]

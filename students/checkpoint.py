@@ -108,6 +108,28 @@ def clear_scratch(folder: Path) -> None:
         path.unlink()
 
 
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn settings into what JSON gives back, to be compared with those of a file."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    return plain
+
+
+def same_settings(wanted: Mapping[str, Any], found: Mapping[str, Any], *, what: str) -> None:
+    """Refuse what was made with other settings; ``CheckpointError`` names the first of them."""
+    for key in sorted({*wanted, *found}):
+        now, then = wanted.get(key), found.get(key)
+        if now != then:
+            raise CheckpointError(
+                f"{what} was made with {key} = {_short(then)}, now it is {_short(now)}; "
+                f"use another run folder, or begin again with --overwrite"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """sha256 over names, dtypes, shapes and bytes, in the order of the names."""
     sha = hashlib.sha256()

@@ -87,12 +87,12 @@ def build_student(
     image_size: int = 0,
     vocabulary: int = 0,
     padding_id: int = 0,
-) -> nn.Module:
+) -> Encoder:
     """Build a network of width ``dim_out``. Equal arguments give equal weights.
 
-    Global random state is kept. ``weights`` is ``"random"`` or a file of a whole student network or of its body
-    (.safetensors, or .pth read with ``weights_only``). Raises ``StudentError`` for what the
-    network's constructor refuses.
+    Global random state is kept. ``weights`` is ``"random"`` or a file of a whole student or of
+    its body (.safetensors, or .pth read with ``weights_only``). Raises ``StudentError`` for what
+    the network's constructor refuses.
     """
     blueprint = Blueprint(
         name=name,
@@ -107,7 +107,7 @@ def build_student(
     return build(blueprint, weights=weights, seed=seed)
 
 
-def build(blueprint: Blueprint, *, weights: str = "random", seed: int = 0) -> nn.Module:
+def build(blueprint: Blueprint, *, weights: str = "random", seed: int = 0) -> Encoder:
     """``build_student`` from a blueprint."""
     if blueprint.dim_out < 1:
         raise StudentError(f"a student's width must be at least 1, got {blueprint.dim_out}")
@@ -126,7 +126,7 @@ def fresh_head(dim: int, classes: int, *, seed: int) -> nn.Linear:
         return nn.Linear(dim, classes)
 
 
-def _family(name: str) -> "Callable[[Blueprint], nn.Module]":
+def _family(name: str) -> Callable[[Blueprint], Encoder]:
     prefix, slash, rest = name.partition("/")
     if slash and rest and prefix in FAMILIES:
         return FAMILIES[prefix]
@@ -138,7 +138,7 @@ def _family(name: str) -> "Callable[[Blueprint], nn.Module]":
     )
 
 
-def _timm(blueprint: Blueprint) -> nn.Module:
+def _timm(blueprint: Blueprint) -> Encoder:
     import timm
 
     name = blueprint.name.partition("/")[2]
@@ -190,7 +190,7 @@ class _Pixels(nn.Module):
         return rows
 
 
-def _own(blueprint: Blueprint) -> nn.Module:
+def _own(blueprint: Blueprint) -> Encoder:
     module_name, _, attribute = blueprint.name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
@@ -213,14 +213,14 @@ def _own(blueprint: Blueprint) -> nn.Module:
     return Encoder(body, nn.Identity(), dim_out=blueprint.dim_out)
 
 
-def _text(blueprint: Blueprint) -> nn.Module:
+def _text(blueprint: Blueprint) -> Encoder:
     from students.text import text_body  # transformers is loaded only where text is learned
 
     body, width = text_body(blueprint)
     return Encoder(body, nn.Linear(width, blueprint.dim_out), dim_out=blueprint.dim_out)
 
 
-FAMILIES: dict[str, Callable[[Blueprint], nn.Module]] = {"timm": _timm, "hf": _text}
+FAMILIES: dict[str, Callable[[Blueprint], Encoder]] = {"timm": _timm, "hf": _text}
 
 
 def _line(error: Exception) -> str:

@@ -175,6 +175,15 @@ def make_feed(
     return MemoryFeed(_stacked(blocks), targets)
 
 
+def with_targets(feed: Feed, targets: Mapping[str, Take]) -> Feed:
+    """Put the same inputs, not prepared again, beside other targets."""
+    if isinstance(feed, MemoryFeed):
+        return MemoryFeed(feed.inputs, targets)
+    if isinstance(feed, LoaderFeed):
+        return LoaderFeed(feed.examples, feed.prepare, targets, feed.workers)
+    raise RecipeError(f"a {type(feed).__name__} cannot be given other targets")
+
+
 def in_memory(values: np.ndarray | Tensor) -> Take:
     """Targets from an array in memory; its own memory is used, not a copy."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values

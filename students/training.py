@@ -6,7 +6,6 @@ AdamW's moments, history). So a run that is killed at any moment and started aga
 CPU with the same number of threads, with the weights of a run that never was: bit for bit.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +22,9 @@ from students.checkpoint import (
     Checkpoint,
     clear_scratch,
     load_checkpoint,
+    plain_settings,
     read_tensors,
+    same_settings,
     save_checkpoint,
     write_tensors,
 )
@@ -116,7 +117,7 @@ def fit(
     Raises ``DivergedError`` when the loss or the gradient is not finite; the checkpoints stay.
     Leaves the network in eval mode with the weights of the best epoch.
     """
-    made_by = json.loads(json.dumps({"recipe": asdict(recipe), "settings": dict(settings or {})}))
+    made_by = plain_settings({**asdict(recipe), **(settings or {})})
     run = _Run(
         network=place(network, device),
         feed=feed,
@@ -285,7 +286,7 @@ class _Run:
         if checkpoint is None:
             return False
         state = checkpoint.state
-        _same(self.made_by, state["made_by"], self.folder)
+        same_settings(self.made_by, state["made_by"], what=f"the training in {self.folder}")
         if checkpoint.note:
             self.notes.append(f"went back to the checkpoint before the last: {checkpoint.note}")
         if state["threads"] != torch.get_num_threads():
@@ -358,15 +359,3 @@ class _Run:
         now = time.perf_counter()
         self.state.seconds += now - self.since
         self.since = now
-
-
-def _same(wanted: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a checkpoint of other settings, naming the first that differs."""
-    for part in ("recipe", "settings"):
-        for key in sorted({*wanted[part], *found[part]}):
-            now, then = wanted[part].get(key), found[part].get(key)
-            if now != then:
-                raise CheckpointError(
-                    f"the training in {folder} was begun with {key} = {then!r}, now it is {now!r}; "
-                    f"use another run folder, or begin again with --overwrite"
-                )

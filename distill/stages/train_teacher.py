@@ -1,0 +1,181 @@
+"""``train-teacher``: fine-tune a backbone and a linear head on the task, keep the best epoch."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import nn
+
+from distill.config import TeachConfig
+from distill.datasets import Dataset, Split
+from distill.findings import Taught
+from distill.metrics import score
+from distill.progress import Progress
+from distill.stages.errors import StageError
+from students import (
+    Classifier,
+    Evaluation,
+    Feed,
+    LabelLoss,
+    Recipe,
+    count_parameters,
+    evaluate_logits,
+    fit,
+    forward_rows,
+    fresh_head,
+    in_memory,
+    make_feed,
+)
+from teachers import Teacher, save_teacher
+
+LEFT_BY_TRAINING = ("checkpoints", "metrics.jsonl", "tensorboard")
+
+
+def train_teacher(
+    dataset: Dataset,
+    teacher: Teacher,
+    *,
+    folder: Path,
+    settings: TeachConfig,
+    workers: int,
+    progress: Progress,
+    overwrite: bool = False,
+) -> Taught:
+    """Teach ``teacher`` the classes of ``dataset``; ``folder`` is then weights for its loader.
+
+    The backbone and a linear head on its features learn by cross-entropy from the training rows
+    as they are, without augmentation. The best epoch is chosen on validation; test is read once.
+    The head starts from the teacher's own where that tells the same classes apart. Killed or
+    interrupted, the same call goes on from the last checkpoint in ``folder``; ``overwrite``
+    begins again. Raises ``StageError`` for data that cannot teach a classifier.
+    """
+    splits = _labelled_splits(dataset)
+    if overwrite:
+        _clear(folder)
+    device = str(next(teacher.module.parameters()).device)
+    network = Classifier(teacher.module, _head(teacher, dataset, settings.seed))
+    network.requires_grad_(True)  # a frozen teacher may say otherwise
+    feeds = {
+        name: make_feed(split.inputs, teacher.prepare, _labels_of(split), workers=workers)
+        for name, split in splits.items()
+        if name != "test"
+    }
+    recipe = Recipe(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup=settings.warmup,
+        seed=settings.seed,
+    )
+    begun = time.perf_counter()
+    rows = feeds["train"].rows * settings.epochs
+    with progress.task("train teacher", total=rows, unit="rows") as advance:
+        result = fit(
+            network,
+            feed=feeds["train"],
+            loss=LabelLoss(),
+            evaluate=partial(_evaluate, feeds["validation"], _labels(splits["validation"]), device),
+            recipe=recipe,
+            folder=folder,
+            settings=_made_by(dataset, teacher),
+            device=device,
+            on_rows=advance,
+            on_epoch=partial(_tell, progress),
+        )
+    save_teacher(folder, teacher, dataset.classes, network.head)
+    test = splits["test"]
+    feed = make_feed(test.inputs, teacher.prepare, {}, workers=workers)
+    predicted = forward_rows(network, feed, device=device).argmax(axis=1)
+    return Taught(
+        teacher=teacher.card.name,
+        classes=len(dataset.classes),
+        dim=teacher.card.dim,
+        parameters=count_parameters(network),
+        epochs=settings.epochs,
+        best_epoch=result.best_epoch,
+        validation_accuracy=result.best.accuracy,
+        test=score(_labels(test), predicted, dataset.classes),
+        seconds=max(result.seconds, time.perf_counter() - begun),
+        notes=result.notes,
+    )
+
+
+def _labelled_splits(dataset: Dataset) -> dict[str, Split]:
+    """Train, validation and test, each with rows and labels of at least two classes."""
+    if len(dataset.classes) < 2:
+        raise StageError(
+            f"{dataset.name} has {len(dataset.classes)} classes; teaching needs at least two "
+            f"(name the column of labels with --label-column)"
+        )
+    for name in ("train", "validation", "test"):
+        split = dataset.splits.get(name)
+        if split is None or len(split.ids) == 0:
+            raise StageError(f"{dataset.name} has no examples in its {name} split")
+        if split.labels is None:
+            raise StageError(f"the {name} split of {dataset.name} has no labels to learn from")
+    labels = _labels(dataset.splits["train"])
+    if len(np.unique(labels)) < 2:
+        raise StageError(f"every training example of {dataset.name} is of one class")
+    return {name: dataset.splits[name] for name in ("train", "validation", "test")}
+
+
+def _head(teacher: Teacher, dataset: Dataset, seed: int) -> nn.Linear:
+    own = teacher.head
+    if own is not None and teacher.card.classes == dataset.classes:
+        return own
+    device = next(teacher.module.parameters()).device
+    return fresh_head(teacher.card.dim, len(dataset.classes), seed=seed).to(device)
+
+
+def _made_by(dataset: Dataset, teacher: Teacher) -> Mapping[str, Any]:
+    card = teacher.card
+    return {
+        "teacher": card.name,
+        "teacher_weights": card.weights,
+        "preprocessing": dict(card.preprocessing),
+        "pooling": card.pooling,
+        "layer": card.layer,
+        "dataset": dataset.fingerprint,
+        "classes": list(dataset.classes),
+    }
+
+
+def _evaluate(
+    feed: Feed, labels: Int64[np.ndarray, " rows"], device: str, network: nn.Module
+) -> Evaluation:
+    return evaluate_logits(forward_rows(network, feed, device=device), labels)
+
+
+def _tell(progress: Progress, entry: Mapping[str, Any]) -> None:
+    progress.detail(
+        f"epoch {entry['epoch']}: loss {entry['loss']:.4f}, validation accuracy "
+        f"{entry['validation_accuracy']:.1%}, {entry['rows_per_second']:.0f} rows/s"
+    )
+
+
+def _labels(split: Split) -> Int64[np.ndarray, " rows"]:
+    labels = split.labels
+    if labels is None:
+        raise StageError(f"the {split.name} split has no labels")
+    return labels
+
+
+def _labels_of(split: Split) -> dict[str, Any]:
+    return {"labels": in_memory(torch.from_numpy(_labels(split)))}
+
+
+def _clear(folder: Path) -> None:
+    """Forget an earlier training; the weights it saved stay until the new ones replace them."""
+    for name in LEFT_BY_TRAINING:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

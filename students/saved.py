@@ -1,0 +1,114 @@
+"""A finished student as one file: network, head, and the card that says how to use them.
+
+The card stands in the file's metadata, so weights and card cannot be mixed up; the file is
+written whole or not at all and carries a digest of its tensors.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from students.blueprint import Blueprint
+from students.checkpoint import read_tensors, write_tensors
+from students.encoders import Classifier, build
+from students.errors import CheckpointError, StudentError
+
+FORMAT = 1
+_KIND = "student"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedStudent:
+    """A student read back: in eval mode, on the CPU."""
+
+    network: Classifier
+    blueprint: Blueprint
+    classes: tuple[str, ...]
+    preprocessing: Mapping[str, Any]  # plain values: how inputs become a prepared batch
+    made_by: Mapping[str, Any]  # flat settings and digests of what it was trained on
+
+
+def save_student(
+    path: Path,
+    encoder: nn.Module,
+    *,
+    weight: Tensor,
+    bias: Tensor,
+    blueprint: Blueprint,
+    classes: tuple[str, ...],
+    preprocessing: Mapping[str, Any],
+    made_by: Mapping[str, Any],
+) -> None:
+    """Write the encoder and its linear head (classes, dim_out) to ``path``."""
+    if weight.shape != (len(classes), blueprint.dim_out):
+        raise StudentError(
+            f"a head of shape {tuple(weight.shape)} does not fit {len(classes)} classes and a "
+            f"student of width {blueprint.dim_out}"
+        )
+    tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    card = {
+        "format": FORMAT,
+        "kind": _KIND,
+        "blueprint": asdict(blueprint),
+        "classes": list(classes),
+        "preprocessing": dict(preprocessing),
+        "made_by": dict(made_by),
+    }
+    write_tensors(path, {**tensors, "head.weight": weight, "head.bias": bias}, card)
+
+
+def load_student(path: Path) -> SavedStudent:
+    """Read ``save_student``'s file; ``CheckpointError`` for one that is damaged or foreign."""
+    tensors, card = read_tensors(path)
+    if card.get("kind") != _KIND:
+        raise CheckpointError(f"{path} holds no student")
+    if card.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {card.get('format')!r} and this version reads {FORMAT}; "
+            f"train the student again"
+        )
+    blueprint = _blueprint(card["blueprint"], path)
+    classes = tuple(card["classes"])
+    encoder = build(blueprint)
+    head = nn.Linear(blueprint.dim_out, len(classes))
+    network = Classifier(encoder, head)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights in {path} do not fit the network {blueprint.name} that its card names; "
+            f"train the student again"
+        ) from error
+    return SavedStudent(
+        network=network.eval(),
+        blueprint=blueprint,
+        classes=classes,
+        preprocessing=card["preprocessing"],
+        made_by=card["made_by"],
+    )
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read the card alone, checked against the tensors' digest."""
+    _, card = read_tensors(path)
+    return card
+
+
+def carried_head(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Make a frozen linear layer with these weights."""
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+    return head.requires_grad_(False)
+
+
+def _blueprint(data: Mapping[str, Any], path: Path) -> Blueprint:
+    known = {entry.name for entry in fields(Blueprint)}
+    if set(data) != known:
+        raise CheckpointError(f"the card in {path} does not describe a student network")
+    return Blueprint(**data)
