@@ -1,1 +1,29 @@
-"""Placeholder front door."""
+"""Frozen teachers: inputs to features, and logits where the teacher has a head."""
+
+from teachers.assembly import make_teacher
+from teachers.backbone import Backbone
+from teachers.base import Outputs, Prepare, Prepared, Teacher, TeacherCard
+from teachers.devices import resolve_device, resolve_dtype
+from teachers.errors import DeviceError, TeacherError, UnknownTeacherError, WeightsError
+from teachers.network import NetworkTeacher
+from teachers.registry import load_teacher
+from teachers.saved import save_teacher
+
+__all__ = [
+    "Backbone",
+    "DeviceError",
+    "NetworkTeacher",
+    "Outputs",
+    "Prepare",
+    "Prepared",
+    "Teacher",
+    "TeacherCard",
+    "TeacherError",
+    "UnknownTeacherError",
+    "WeightsError",
+    "load_teacher",
+    "make_teacher",
+    "resolve_device",
+    "resolve_dtype",
+    "save_teacher",
+]
