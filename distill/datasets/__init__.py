@@ -1,25 +1,38 @@
 """Data sets: a name becomes examples with stable ids, labels and class names."""
 
-from distill.datasets.base import Dataset, Inputs, Reader, Split
+from distill.datasets.base import Dataset, Inputs, Part, Reader, Source, Split
 from distill.datasets.errors import BadInputError, DataError, UnknownDatasetError
-from distill.datasets.labels import Labels, encode_labels
+from distill.datasets.features import FeatureRows, open_rows
+from distill.datasets.label_files import Column, find_labels, read_column
+from distill.datasets.labels import MISSING, Labels, encode_labels
+from distill.datasets.paths import digest_of
 from distill.datasets.registry import FORMATS, load_dataset
-from distill.datasets.splits import SPLIT_STRIDE, SPLITS, carve, split_ids
+from distill.datasets.splits import SPLIT_STRIDE, SPLITS, assemble, carve, split_ids
 
 __all__ = [
     "FORMATS",
+    "MISSING",
     "SPLITS",
     "SPLIT_STRIDE",
     "BadInputError",
+    "Column",
     "DataError",
     "Dataset",
+    "FeatureRows",
     "Inputs",
     "Labels",
+    "Part",
     "Reader",
+    "Source",
     "Split",
     "UnknownDatasetError",
+    "assemble",
     "carve",
+    "digest_of",
     "encode_labels",
+    "find_labels",
     "load_dataset",
+    "open_rows",
+    "read_column",
     "split_ids",
 ]

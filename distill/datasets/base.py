@@ -61,7 +61,7 @@ class Split:
     name: str
     ids: Int64[np.ndarray, " n"]
     labels: Int64[np.ndarray, " n"] | None  # index into the class names; None: unlabelled
-    inputs: Sequence[Any]
+    inputs: Inputs  # a sequence of PIL RGB images, strings or pairs of strings
     skipped: tuple[str, ...] = ()  # with skip_bad: what was left out, and why
 
     def __len__(self) -> int:

@@ -67,7 +67,7 @@ def openable(
             return str(error)
         return ""
 
-    problems = []
+    problems: list[str] = []
     with (
         progress.task(f"checking {role}", total=len(rows), unit="inputs") as advance,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,  # decoding releases the lock
@@ -76,5 +76,5 @@ def openable(
             block = rows[start : start + 1024]
             problems += pool.map(problem, block.tolist())
             advance(len(block))
-    kept = np.array([not text for text in problems], bool)
+    kept = np.array([text == "" for text in problems], np.bool_)
     return rows[kept], [text for text in problems if text]

@@ -5,6 +5,7 @@ The Arrow copy lies in the user's Hugging Face cache; nothing is written beside 
 
 import csv
 import glob
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,8 +132,8 @@ def quiet_datasets() -> Iterator[None]:
     bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     hub_level = hub_logging.get_verbosity()
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    hub_logging.set_verbosity(hub_logging.CRITICAL)
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    hub_logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from distill.datasets.errors import SKIP_HINT, BadInputError
 
@@ -44,7 +44,7 @@ def open_image(content: Path | bytes, where: str) -> Image.Image:
         raise BadInputError(f"{where}: there is no such image; {SKIP_HINT}") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         # Pillow's decoders raise all of these on damaged bytes
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise BadInputError(f"{where}: unreadable image ({reason}); {SKIP_HINT}") from error
 
 

@@ -9,6 +9,7 @@ carved out of train keeps its train id.
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt64
@@ -128,8 +129,14 @@ def grouped(labels: Int64[np.ndarray, " n"]) -> bool:
     return bool((np.diff(labels) != 0).sum() < by_chance / 2)
 
 
-def assemble(name: str, source: Source, config: DataConfig, progress: Progress) -> Dataset:
-    """Make the data set that a source becomes under a config."""
+def assemble(
+    name: str, source: Source, config: DataConfig, progress: Progress, *, mix: bool = True
+) -> Dataset:
+    """Make the data set that a source becomes under a config.
+
+    With ``mix``, training rows that stand class by class are put into a fixed mixed order;
+    all other rows keep the source's order.
+    """
     notes = list(source.notes)
     usable = {role: _usable(part, config) for role, part in source.parts.items()}
     check_rows(name, source, usable)
@@ -144,8 +151,8 @@ def assemble(name: str, source: Source, config: DataConfig, progress: Progress) 
         part = source.parts[origin]
         splits[role] = _split(role, origin, part, rows[origin, role], source, config, progress)
     check_splits(name, source.classes, splits, limit=config.limit)
-    splits["train"], mixed = _mixed(splits["train"], config.seed)
-    if mixed:
+    if mix and splits["train"].labels is not None and grouped(splits["train"].labels):
+        splits["train"] = _mixed(splits["train"], config.seed)
         notes.append("training rows stood class by class and were put into a fixed mixed order")
     return Dataset(
         name=name,
@@ -223,15 +230,16 @@ def _split(
     )
 
 
-def _mixed(split: Split, seed: int) -> tuple[Split, bool]:
-    """Readers shuffle within a window only: rows that stand class by class are mixed here."""
-    if split.labels is None or not grouped(split.labels) or not isinstance(split.inputs, Inputs):
-        return split, False
+def _mixed(split: Split, seed: int) -> Split:
+    """Put the rows into a fixed order by lot: readers shuffle within a window only."""
     order = np.argsort(lots(split.ids, seed=seed, purpose="order"), kind="stable")
-    inputs = Inputs(split.inputs.reader, split.inputs.rows[order])
-    ids, labels = split.ids[order], split.labels[order]
-    mixed = Split(name=split.name, ids=ids, labels=labels, inputs=inputs, skipped=split.skipped)
-    return mixed, True
+    inputs, labels = split.inputs, split.labels
+    return replace(
+        split,
+        ids=split.ids[order],
+        labels=None if labels is None else labels[order],
+        inputs=Inputs(inputs.reader, inputs.rows[order]),
+    )
 
 
 def _fingerprint(source: Source, splits: Mapping[str, Split]) -> str:

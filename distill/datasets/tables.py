@@ -157,12 +157,12 @@ def _bad_inputs(reader: TableRows) -> dict[int, str]:
     """Find what can be seen without opening: nothing there, or a value that is no text."""
     import pyarrow.compute as pc
 
-    bad = {}
+    bad: dict[int, str] = {}
     for name in reader.columns.inputs:
         column = reader.table.data.column(name)
-        missing = np.flatnonzero(pc.is_null(column).to_numpy()) if column.null_count else []
+        missing = np.flatnonzero(pc.is_null(column).to_numpy()).tolist()
         what = "the text is missing" if reader.columns.modality == "text" else "holds no image"
-        bad |= {int(row): f"{reader.where(int(row))}: {what}" for row in missing}
+        bad |= {row: f"{reader.where(row)}: {what}" for row in missing}
         if type(reader.table.features[name]).__name__ == "Json":
             values = enumerate(reader.table[name])
             wrong = {row: value for row, value in values if not isinstance(value, str)}
