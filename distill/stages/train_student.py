@@ -26,6 +26,7 @@ from distill.datasets import Dataset
 from distill.findings import Student, Students
 from distill.lessons import WINDOW, Lesson, Matched, blocks, fits_in_memory, match
 from distill.metrics import accuracy, difference, score
+from distill.preparing import keep_prepare
 from distill.progress import Progress
 from distill.pupils import Pupil, make_pupil
 from distill.runs import recall, remember
@@ -194,9 +195,8 @@ def _save(
     test = room.splits["test"]
     rows = {"ids": torch.from_numpy(test.ids), "predicted": torch.from_numpy(predicted)}
     write_tensors(folder / PREDICTIONS, rows, {"split": "test", "student": folder.name})
-    tokenizer = getattr(room.lesson.prepare, "tokenizer", None)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(str(folder / "tokenizer"))
+    keep_prepare(folder, room.lesson.prepare)
+    pairs = not isinstance(test.inputs[0], str) and room.dataset.modality == "text"
     save_student(
         folder / FILE,
         pupil.encoder,
@@ -204,7 +204,7 @@ def _save(
         bias=pupil.head.bias,
         blueprint=room.blueprint,
         classes=room.dataset.classes,
-        preprocessing=room.lesson.preprocessing,
+        preprocessing={**room.lesson.preprocessing, "pairs": pairs},
         made_by=made_by,
     )
 
