@@ -8,12 +8,14 @@ the whole map: fitting reads the shape of the data and nothing else.
 import hashlib
 from abc import ABC, abstractmethod
 from numbers import Integral
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+Drawn = TypeVar("Drawn", bound="RandomProjection")  # Self, which beartype cannot check here
 
 DEFAULT_COMPONENTS = 64  # where none are asked for and the data has that many columns
 
@@ -55,7 +57,9 @@ class Projection(Protocol):
         """The map itself, read-only: a row x becomes x @ matrix."""
         ...
 
-    def transform(self, X: Any) -> Float[np.ndarray, "rows {self.dim_out}"]:
+    def transform(
+        self, X: Float[np.ndarray, "rows {self.dim_in}"]
+    ) -> Float[np.ndarray, "rows {self.dim_out}"]:
         """Map rows; float32 stays float32."""
         ...
 
@@ -75,8 +79,11 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     kind: ClassVar[str]
     algorithm: ClassVar[int]  # raised when the same seed would give other bits
+    n_components: int | None
+    seed: int
 
-    def __init__(self, n_components: int | None = None, *, seed: int = 0) -> None:
+    # Any: by scikit-learn's rule whatever is set is taken here, and checked by fit.
+    def __init__(self, n_components: Any = None, *, seed: Any = 0) -> None:
         self.n_components = n_components
         self.seed = seed
 
@@ -85,13 +92,13 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def draw(dim_in: int, dim_out: int, seed: int) -> Float32[np.ndarray, "{dim_in} {dim_out}"]:
         """Draw the matrix of this kind: a pure function, bit-identical on every machine."""
 
-    def fit(self, X: Any, y: object = None) -> Self:
+    def fit(self: Drawn, X: Any, y: object = None) -> Drawn:
         """Draw the map for rows as wide as those of ``X``; nothing else is read from them."""
         del y
         X = validate_data(self, X, dtype=[np.float32, np.float64])
         return self._drawn(X.shape[1])
 
-    def fit_width(self, dim_in: int) -> Self:
+    def fit_width(self: Drawn, dim_in: int) -> Drawn:
         """Draw the map for rows of this width: ``fit`` without rows."""
         self.n_features_in_ = _at_least("dim_in", dim_in, 1)
         return self._drawn(self.n_features_in_)
@@ -148,18 +155,19 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             "digest": "sha256:" + hashlib.sha256(bits.data).hexdigest(),
         }
 
-    def _drawn(self, dim_in: int) -> Self:
+    def _drawn(self: Drawn, dim_in: int) -> Drawn:
         seed = _at_least("seed", self.seed, 0)
         wanted = self.n_components
         dim_out = min(DEFAULT_COMPONENTS, dim_in) if wanted is None else wanted
-        if _at_least("n_components", dim_out, 1) > dim_in:
+        dim_out = _at_least("n_components", dim_out, 1)
+        if dim_out > dim_in:
             raise ProjectionError(
                 f"n_components={dim_out} is more than the data has columns, n_features={dim_in}: "
                 "a projection goes to fewer dimensions"
             )
-        self.matrix_ = self.draw(dim_in, int(dim_out), seed)
+        self.matrix_ = self.draw(dim_in, dim_out, seed)
         self.matrix_.flags.writeable = False
-        self.n_components_ = int(dim_out)
+        self.n_components_ = dim_out
         return self
 
     @property
