@@ -72,6 +72,16 @@ class Teacher(Protocol):
         """Inputs to CPU tensors; picklable, so that a data-loading process can run it."""
         ...
 
+    @property
+    def device(self) -> str:
+        """Where it runs: cpu, cuda, cuda:1 or mps."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: float32 or bfloat16. Features are float32 all the same."""
+        ...
+
     def lengths(self, inputs: Sequence[Any]) -> list[int]:
         """How long each input is, for batching like with like; images are all equal."""
         ...
