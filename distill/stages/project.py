@@ -1,0 +1,170 @@
+"""Project: every split of a store mapped to fewer dimensions, for all targets in one pass.
+
+Each chunk of the source is read at most once, whatever the number of targets, and mapped by one
+product a target: the bytes of a projected store depend on the source and its own map, not on what
+else was made with it, nor on where an earlier attempt was killed.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from sklearn import config_context
+
+from distill.progress import Progress
+from distill.stages.errors import StageError
+from projections import Projection
+from stores import FeatureStore, StoreSpec, StoreWriter, create_store, default_chunk_rows
+
+MOST_CHUNK_ROWS = 1 << 16  # of a target: a narrow one would otherwise be a single unit of work
+
+
+@dataclass(frozen=True)
+class Target:
+    """One projected store to be made: a split of it lies at ``root / split``."""
+
+    name: str
+    factor_asked: float
+    projection: Projection
+    root: Path
+
+
+def dim_for_factor(dim: int, factor: float) -> int:
+    """Width after compression: dim / factor, rounded (halves to even).
+
+    ``StageError`` where the factor is below 1 or leaves no dimension.
+    """
+    if not (math.isfinite(factor) and factor >= 1):
+        raise StageError(f"a compression factor must be at least 1, got {factor:g}")
+    dim_out = round(dim / factor)
+    if dim_out < 1:
+        raise StageError(
+            f"factor {factor:g} leaves nothing of {dim} dimensions; the largest possible is "
+            f"{dim}, which keeps 1"
+        )
+    return dim_out
+
+
+def project(
+    sources: Mapping[str, FeatureStore], targets: Sequence[Target], *, progress: Progress
+) -> int:
+    """Write every split of every target; the rows written, over all of them.
+
+    Finished stores are left as they are, begun ones are gone on with. float16 features are mapped
+    in float32, and all targets are float32. ``StageError`` where a map does not fit its source,
+    ``InvalidRowsError`` where a mapped row is no longer finite.
+    """
+    _check(sources, targets)
+    return sum(
+        _project_split(split, source, targets, progress) for split, source in sources.items()
+    )
+
+
+class _Filling:
+    """A target's split on its way: gathers source chunks until one of its own is full."""
+
+    def __init__(self, projection: Projection, writer: StoreWriter) -> None:
+        self.projection = projection
+        self.writer = writer
+        self.pending = frozenset(writer.pending())
+        self._rows: Float32[np.ndarray, "rows dim_out"] | None = None
+
+    def wants(self, start: int) -> bool:
+        """Whether the source chunk that begins at this row belongs to what is to be written."""
+        return start // self.writer.spec.chunk_rows in self.pending
+
+    def take(
+        self,
+        start: int,
+        features: Float32[np.ndarray, "rows dim_in"],
+        ids: Int64[np.ndarray, " all"],
+        labels: Int64[np.ndarray, " all"] | None,
+    ) -> int:
+        """Map one source chunk, and write the target's chunk if it is full now; rows written."""
+        index = start // self.writer.spec.chunk_rows
+        first, last = self.writer.spec.rows_of(index)
+        if self._rows is None:
+            self._rows = np.empty((last - first, self.projection.dim_out), dtype=np.float32)
+        stop = start + len(features)
+        # what overflows becomes infinite, and the writer refuses it by name
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._rows[start - first : stop - first] = self.projection.transform(features)
+        if stop < last:
+            return 0
+        self.writer.write(
+            index,
+            ids=ids[first:last],
+            features=self._rows,
+            labels=None if labels is None else labels[first:last],
+        )
+        self._rows = None
+        return last - first
+
+
+def _project_split(
+    split: str, source: FeatureStore, targets: Sequence[Target], progress: Progress
+) -> int:
+    written = 0
+    with ExitStack() as opened:
+        fillings = []
+        for target in targets:
+            writer = opened.enter_context(create_store(target.root / split, _spec(source, target)))
+            fillings.append(_Filling(target.projection, writer))
+        if not any(filling.pending for filling in fillings):
+            return 0
+        ids = source.ids()
+        labels = source.labels() if source.spec.labelled else None
+        advance = opened.enter_context(
+            progress.task(f"project {split}", total=source.spec.rows, unit="rows")
+        )
+        # rows in a finished store are finite: scikit-learn need not look again for each target
+        opened.enter_context(config_context(assume_finite=True))
+        for start, stop in _chunks(source):
+            wanting = [filling for filling in fillings if filling.wants(start)]
+            if wanting:
+                features = source.features(start, stop).astype(np.float32, copy=False)
+                written += sum(filling.take(start, features, ids, labels) for filling in wanting)
+            advance(stop - start)
+    return written
+
+
+def _chunks(source: FeatureStore) -> Iterator[tuple[int, int]]:
+    return (source.spec.rows_of(index) for index in range(source.spec.chunks))
+
+
+def _spec(source: FeatureStore, target: Target) -> StoreSpec:
+    """Chunks are whole numbers of source chunks, so that the products lie on the source's grid."""
+    spec, dim_out = source.spec, target.projection.dim_out
+    most = min(MOST_CHUNK_ROWS, default_chunk_rows(dim_out, "float32"))
+    at_once = max(1, min(most, spec.rows) // spec.chunk_rows)
+    return StoreSpec(
+        rows=spec.rows,
+        dim=dim_out,
+        labelled=spec.labelled,
+        classes=spec.classes,
+        views=spec.views,
+        chunk_rows=at_once * spec.chunk_rows,
+        made_by={
+            **spec.made_by,
+            "projection": target.projection.describe(),
+            "source": source.digest,
+        },
+    )
+
+
+def _check(sources: Mapping[str, FeatureStore], targets: Sequence[Target]) -> None:
+    for target in targets:
+        for split, source in sources.items():
+            if target.projection.dim_in != source.spec.dim:
+                raise StageError(
+                    f"{target.name} maps rows of {target.projection.dim_in}, but the {split} "
+                    f"features at {source.path} have {source.spec.dim} dimensions"
+                )
+    roots = [target.root for target in targets]
+    for target in targets:
+        if roots.count(target.root) > 1:
+            raise StageError(f"two targets would be written to {target.root}: name each once")
