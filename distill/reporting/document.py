@@ -140,8 +140,8 @@ def _accuracy(report: Report, derived: Derived) -> Section:
         ),
         tables.accuracy_table(report, derived),
         (plot,) if plot else (),
-        caption="Right of the line k = C − 1 the features have fewer dimensions than the classes need at "
-        "most: there a result says something.",
+        caption="Right of the line k = C − 1 the features have fewer dimensions than the classes "
+        "need at most: there a result says something.",
         more=(tables.seeds_table(derived),) if derived.spreads else (),
     )
 
@@ -201,7 +201,8 @@ def _students(report: Report, derived: Derived) -> Section:
         ),
         tables.students_table(report, derived),
         (plot,) if plot else (),
-        caption="Compressed heads stand at the teacher's size: they still need its whole backbone.",
+        caption="Compressed heads stand at the teacher's size: they still need its whole backbone. "
+        "Marks of about one size are drawn side by side.",
         points=tuple(
             f"{plain(student.name)}: {plain(note)}"
             for student in report.students

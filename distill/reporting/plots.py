@@ -5,6 +5,7 @@ Each returns SVG text, or "" where the report holds too little to draw it.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from distill.findings import Distortion, Head, Report, Score, Validation
@@ -84,7 +85,7 @@ def _accuracy_grid(y: Scale) -> str:
         at = y(value / 100)
         marks.append(line(LEFT, at, RIGHT, at, "grid"))
         marks.append(text(LEFT - 9, at + 4, three_figures(value), "tick", "end"))
-    marks.append(text(LEFT - 44, y.stop - 14, "accuracy, %", "axis"))
+    marks.append(text(LEFT - 44, y.stop - 30, "accuracy, %", "axis"))
     return "".join(marks)
 
 
@@ -191,18 +192,20 @@ def _histogram(found: Validation, high: float) -> str:
     bars = list(zip(pairwise(spread.histogram_edges), spread.histogram_counts, strict=True))
     densities = [many / max(right - left, 1e-12) for (left, right), many in bars]
     y = Scale(0.0, max(densities), bottom, top)
+    steps = [
+        (x(edge), y(density))
+        for (edges, _), density in zip(bars, densities, strict=True)
+        for edge in edges
+        if edge <= high
+    ]
     parts = [
         text(12, 16, f"k = {count(found.dim_out)}", "key strong"),
-        text(
-            width - 12, 16, f"{spread.mean:.2f} ± {spread.std:.2f}", "key faint", "end"
-        ),
+        text(width - 12, 16, f"{spread.mean:.2f} ± {spread.std:.2f}", "key faint", "end"),
         rect(x(1 - eps), top, x(1 + eps) - x(1 - eps), bottom - top, "band"),
-    ]  # fmt: skip
-    for ((left, right), many), density in zip(bars, densities, strict=True):
-        if many and left < high:
-            edge = x(max(left, 0.0))
-            tall = bottom - y(density)
-            parts.append(rect(edge, bottom - tall, max(x(right) - edge, 0.4), tall, "bar"))
+    ]
+    if steps:
+        corners = [(steps[0][0], bottom), *steps, (steps[-1][0], bottom)]
+        parts.append(path(corners, "bar", closed=True))
     parts.append(line(x(1.0), top, x(1.0), bottom, "full"))
     parts.append(line(12, bottom, width - 12, bottom, "frame"))
     for value in ticks(0.0, high, 4):
@@ -223,42 +226,99 @@ def teacher_parameters(report: Report) -> int:
     return next((number for number in (*measured, *beside, *taught) if number), 0)
 
 
+@dataclass(frozen=True)
+class Mark:
+    """One classifier in the drawing of size against accuracy."""
+
+    parameters: float
+    score: Score
+    name: str
+    shape: str
+
+
 def size_plot(report: Report) -> str:
     """Accuracy against the parameters of the whole classifier, from raw input to class."""
     marks = _size_marks(report)
-    if len({size for size, *_ in marks}) < 2:
+    if len({mark.parameters for mark in marks}) < 2:
         return ""
-    top, bottom = 44.0, 372.0
-    sizes = [size for size, *_ in marks]
+    top, bottom = 76.0, 376.0
+    sizes = [mark.parameters for mark in marks]
     x = Scale(min(sizes) / 1.8, max(sizes) * 2.2, LEFT, RIGHT, log=True)
-    y = _accuracy_scale([score for _, score, *_ in marks], top, bottom)
-    parts = [_accuracy_grid(y), line(LEFT, bottom, RIGHT, bottom, "frame")]
+    y = _accuracy_scale([mark.score for mark in marks], top, bottom)
+    parts = [_accuracy_grid(y), _size_axis(x, bottom), _size_legend(marks)]
+    places = _side_by_side([x(mark.parameters) for mark in marks])
+    parts += [_whole_mark(mark, at, y) for mark, at in zip(marks, places, strict=True)]
+    parts += _mark_names(marks, places, y, Box(LEFT, 24, RIGHT - LEFT + 20, bottom - 24))
+    return drawing(WIDTH, HEIGHT, "Size of the whole classifier against accuracy", *parts)
+
+
+def _size_axis(x: Scale, bottom: float) -> str:
+    marks = [line(LEFT, bottom, RIGHT, bottom, "frame")]
     for value in log_ticks(x.low, x.high):
         at = x(value)
-        parts.append(line(at, bottom, at, bottom + 5, "frame"))
-        parts.append(text(at, bottom + 20, rounded(value), "tick", "middle"))
-    axis = "parameters of the whole classifier, from raw input to class"
-    parts.append(text((LEFT + RIGHT) / 2, bottom + 44, axis, "axis", "middle"))
-    within = Box(LEFT, 0, RIGHT - LEFT + 20, bottom)
-    taken = [Box(x(s) - 6, y(score.accuracy) - 6, 12, 12) for s, score, *_ in marks]
+        marks.append(line(at, bottom, at, bottom + 5, "frame"))
+        marks.append(text(at, bottom + 20, rounded(value), "tick", "middle"))
+    told = "parameters of the whole classifier, from raw input to class"
+    return "".join([*marks, text((LEFT + RIGHT) / 2, bottom + 44, told, "axis", "middle")])
+
+
+def _size_legend(marks: Sequence[Mark]) -> str:
+    names = {
+        "teacher": "teacher, full head",
+        "head": "teacher, compressed head",
+        "student": "student",
+        "baseline": "baseline student",
+    }
+    drawn, at = [], LEFT + 6
+    for shape, name in names.items():
+        if any(mark.shape == shape for mark in marks):
+            drawn += [_symbol(shape, at, 16), text(at + 13, 20, name, "key")]
+            at += 13 + 7.2 * len(name) + 26
+    return "".join(drawn)
+
+
+def _side_by_side(places: Sequence[float], room: float = 13.0) -> list[float]:
+    """Marks that would cover one another are drawn around the middle of their places."""
+    order = sorted(range(len(places)), key=lambda at: places[at])
+    groups: list[list[int]] = []
+    for at in order:
+        if groups and places[at] - places[groups[-1][0]] < room / 2:
+            groups[-1].append(at)
+        else:
+            groups.append([at])
+    moved = list(places)
+    for group in groups:
+        middle = sum(places[at] for at in group) / len(group)
+        for number, at in enumerate(sorted(group)):
+            moved[at] = middle + room * (number - (len(group) - 1) / 2)
+    return moved
+
+
+def _whole_mark(mark: Mark, at: float, y: Scale) -> str:
+    told = f"{mark.name}: {rounded(mark.parameters)} parameters, {_told(mark.score)}"
+    symbol = _symbol(mark.shape, at, y(mark.score.accuracy))
+    return element("g", title(told), _whisker(at, mark.score, y, SHAPES[mark.shape]), symbol)
+
+
+def _mark_names(marks: Sequence[Mark], places: Sequence[float], y: Scale, within: Box) -> list[str]:
+    """Names where there is room for them; all are shown to a pointer."""
+    taken = []
+    for mark, at in zip(marks, places, strict=True):
+        low, high = y(mark.score.interval.low), y(mark.score.interval.high)
+        taken += [Box(at - 4, high, 8, low - high), Box(at - 7, y(mark.score.accuracy) - 7, 14, 14)]
     names = []
-    for size, score, name, shape in marks:
-        at, height = x(size), y(score.accuracy)
-        told = f"{name}: {rounded(size)} parameters, {_told(score)}"
-        mark = _mark(shape, at, height)
-        color = SHAPES[shape]
-        parts.append(element("g", title(told), _whisker(at, score, y, color), mark))
-        spot = place_label(at, height, plain(name, most=34), taken, within)
+    for mark, at in zip(marks, places, strict=True):
+        shown = plain(mark.name, most=34)
+        spot = place_label(at, y(mark.score.accuracy), shown, taken, within)
         if spot is not None:
-            names.append(text(spot[0], spot[1], plain(name, most=34), "note", spot[2]))
-    label = "Size of the whole classifier against accuracy"
-    return drawing(WIDTH, HEIGHT, label, *parts, *names)
+            names.append(text(spot[0], spot[1], shown, "note", spot[2]))
+    return names
 
 
 SHAPES = {"teacher": "s3", "student": "s1", "baseline": "s2", "head": "s0"}
 
 
-def _mark(shape: str, x: float, y: float) -> str:
+def _symbol(shape: str, x: float, y: float) -> str:
     color = f"dot {SHAPES[shape]}"
     if shape == "teacher":
         return rect(x - 5.5, y - 5.5, 11, 11, color)
@@ -272,22 +332,22 @@ def _mark(shape: str, x: float, y: float) -> str:
     return element("polygon", points=points, class_=color)
 
 
-def _size_marks(report: Report) -> list[tuple[float, Score, str, str]]:
-    """(parameters, score, name, shape); what should be named first comes first."""
-    marks: list[tuple[float, Score, str, str]] = []
+def _size_marks(report: Report) -> list[Mark]:
+    """Students, then the teacher with its full head, then with each compressed head."""
+    marks = []
     whole = teacher_parameters(report)
     names = {"labels": "from labels only", "logits": "from the teacher's logits"}
     for student in report.students:
         if student.parameters:
             shape = "student" if student.method == "subspace" else "baseline"
-            told = names.get(student.method, f"student, k = {count(student.dim_out)}")
-            marks.append((float(student.parameters), student.test, told, shape))
+            told = names.get(student.method, f"k = {count(student.dim_out)}")
+            marks.append(Mark(student.parameters, student.test, told, shape))
     for head in report.heads if whole else ():
         d, k, c = head.dim_in, head.dim_out, head.classes
         if not head.kind:
-            marks.append((float(whole), head.test, "teacher, full head", "teacher"))
+            marks.append(Mark(whole, head.test, "full head", "teacher"))
         else:
             backbone = max(whole - c * (d + 1), 0)
             charged = min(k * (d + c), d * c) + c
-            marks.append((float(backbone + charged), head.test, factor(head.factor), "head"))
+            marks.append(Mark(backbone + charged, head.test, factor(head.factor), "head"))
     return marks

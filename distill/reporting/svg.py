@@ -60,10 +60,12 @@ def rect(x: float, y: float, width: float, height: float, class_: str) -> str:
     return element("rect", x=x, y=y, width=width, height=height, class_=class_)
 
 
-def path(points: Iterable[tuple[float, float]], class_: str) -> str:
-    """A polyline."""
-    corners = [f"{coordinate(x)} {coordinate(y)}" for x, y in points]
-    return element("path", d="M" + "L".join(corners), class_=class_, fill="none")
+def path(points: Iterable[tuple[float, float]], class_: str, *, closed: bool = False) -> str:
+    """Draw a polyline, or the area it surrounds."""
+    corners = "M" + "L".join(f"{coordinate(x)} {coordinate(y)}" for x, y in points)
+    if closed:
+        return element("path", d=f"{corners}Z", class_=class_)
+    return element("path", d=corners, class_=class_, fill="none")
 
 
 def drawing(width: float, height: float, label: str, *children: str) -> str:
@@ -141,16 +143,13 @@ def place_label(
 ) -> tuple[float, float, str] | None:
     """Find room beside a mark: (x, y, anchor). The room found is added to ``taken``.
 
-    Right, left, above, below and the corners are tried; None where no room is free.
+    Right, left, then both sides further up and down are tried; None where no room is free.
     """
     width, height, gap = 6.6 * len(content) + 4, 15.0, 10.0
-    options = [
-        (x + gap, y + 4, "start"),
-        (x - gap, y + 4, "end"),
-        *((x, y + away, "middle") for away in (-gap - 3, gap + 13)),
-        *((x + gap, y + away, "start") for away in (-gap - 2, gap + 10, -gap - 17, gap + 25)),
-        *((x - gap, y + away, "end") for away in (-gap - 2, gap + 10, -gap - 17, gap + 25)),
-    ]
+    options = [(x + gap, y + 4, "start"), (x - gap, y + 4, "end")]
+    for away in (15, 30, 45, 60):
+        options += [(x + gap, y + 4 - away, "start"), (x + gap, y + 4 + away, "start")]
+        options += [(x - gap, y + 4 - away, "end"), (x - gap, y + 4 + away, "end")]
     shift = {"start": 0.0, "end": -width, "middle": -width / 2}
     for at_x, at_y, anchor in options:
         box = Box(at_x + shift[anchor], at_y - 12, width, height)

@@ -184,7 +184,7 @@ def distances_table(report: Report) -> Table:
         Column("1 %"),
         Column("99 %"),
         Column(_within_label([found for _, found in validated])),
-        Column("lemma promises", words=True),
+        Column("lemma, all pairs", words=True),
         Column(_recall_label([found for _, found in validated])),
         Column("k-NN accuracy %"),
         Column("rank corr."),
@@ -224,11 +224,11 @@ def _distances_row(made: Projected, found: Validation) -> Row:
 
 
 def lemma(found: Validation) -> str:
-    """What the Johnson-Lindenstrauss lemma promises at this k."""
+    """Say what the Johnson-Lindenstrauss lemma promises for all pairs at this k."""
     promised = found.promise.lemma_eps
     if promised is None:
-        return f"nothing: vacuous at k = {count(found.dim_out)}"
-    return f"1 ± {promised:.2f} for all pairs"
+        return "nothing (vacuous)"
+    return f"1 ± {promised:.2f}"
 
 
 def _knn(found: Validation) -> str:

@@ -95,6 +95,4 @@ def _footer(report: Report) -> list[str]:
     ]
     failed = [made for made in report.projected if made.validation and not made.validation.passed]
     lines += [plain(f"WARNING: {made.name} failed its validation", most=WIDTH) for made in failed]
-    if report.data_note:
-        lines.append(plain(f"note: {report.data_note}"))
     return lines

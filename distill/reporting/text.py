@@ -56,6 +56,12 @@ def difference(found: Difference | None) -> str:
     return f"{points(found.value)} ({low} to {high})"
 
 
+def told_difference(found: Difference) -> str:
+    """−1.2 points (95 %: −2.5 to +0.1), for sentences."""
+    low, high = points(found.interval.low), points(found.interval.high)
+    return f"{points(found.value)} points (95 %: {low} to {high})"
+
+
 def count(number: float) -> str:
     """1234567 -> 1,234,567."""
     return f"{number:,.0f}"

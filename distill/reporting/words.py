@@ -11,7 +11,6 @@ from distill.findings import Head, Report, Student
 from distill.reporting.derived import REFERENCE, UNDECIDED, WITHIN, Derived, HeadRow
 from distill.reporting.text import (
     count,
-    difference,
     factor,
     percent,
     percent_interval,
@@ -20,6 +19,7 @@ from distill.reporting.text import (
     rounded,
     size,
     three_figures,
+    told_difference,
 )
 
 
@@ -61,8 +61,8 @@ def _warnings(report: Report) -> Iterator[str]:
     for split in report.extracted.splits:
         if split.skipped:
             yield (
-                f"{count(len(split.skipped))} inputs of the {plain(split.split)} split could not be "
-                f"read and were left out: {_some(split.skipped)}."
+                f"{count(len(split.skipped))} inputs of the {plain(split.split)} split could not "
+                f"be read and were left out: {_some(split.skipped)}."
             )
 
 
@@ -103,7 +103,7 @@ def _compression(report: Report, derived: Derived) -> Iterator[str]:
         yield (
             f"The smallest features shown to be at most one point worse have k = "
             f"{count(row.dim_out)} ({factor(row.factor)} fewer, {plain(head.kind)}): "
-            f"{percent(head.test.accuracy)} %, that is {difference(head.difference)} points."
+            f"{percent(head.test.accuracy)} %{_against(head)}."
         )
     else:
         yield "No compressed head is shown to be at most one point worse than the full one."
@@ -116,10 +116,14 @@ def _compression(report: Report, derived: Derived) -> Iterator[str]:
     head, row = min(pairs, key=lambda pair: pair[1].dim_out)
     yield (
         f"At the strongest compression, k = {count(row.dim_out)} ({factor(row.factor)}), "
-        f"{percent(head.test.accuracy)} % are left ({difference(head.difference)} points); "
+        f"{percent(head.test.accuracy)} % are left{_against(head)}; "
         f"the worst class, {plain(head.test.worst_class, most=60)}, "
         f"has {percent(head.test.worst_class_accuracy)} %."
     )
+
+
+def _against(head: Head) -> str:
+    return f", {told_difference(head.difference)} against the full head" if head.difference else ""
 
 
 def _of(some: int, every: int) -> str:
@@ -177,7 +181,7 @@ def _one_student(student: Student) -> str:
         else ""
     )
     against = (
-        f" ({difference(student.difference)} points against the teacher's full head)"
+        f", {told_difference(student.difference)} against the teacher's full head"
         if student.difference
         else ""
     )
