@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
@@ -25,7 +25,7 @@ class Journal:
         scratch.replace(self._path)
         self._board = _writer(folder / BOARD, purge_from=step + 1 if history else 0)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Journal":
         return self
 
     def __exit__(

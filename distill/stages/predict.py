@@ -73,7 +73,7 @@ def _lines(inputs: Sequence[str], predictor: Predictor) -> Iterator[Named]:
 
 
 def _lines_of(text: str) -> list[str]:
-    """The lines of the file of that name, or the text itself."""
+    """Read the lines of the file of that name; otherwise the text is the line."""
     try:
         if not Path(text).is_file():
             return [text]
