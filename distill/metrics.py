@@ -33,9 +33,7 @@ def wilson_interval(hits: int, rows: int) -> Interval:
     spread = Z * np.sqrt(share * (1 - share) / rows + Z**2 / (4 * rows**2))
     low, high = ((share + Z**2 / (2 * rows) + s * spread) / (1 + Z**2 / rows) for s in (-1, 1))
     # at 0 and 1 the formula's own bound is that share, but for rounding
-    return Interval(
-        low=0.0 if hits == 0 else float(low), high=1.0 if hits == rows else float(high)
-    )
+    return Interval(low=0.0 if hits == 0 else float(low), high=1.0 if hits == rows else float(high))
 
 
 def macro_f1(labels: Int64[np.ndarray, " rows"], predicted: Int64[np.ndarray, " rows"]) -> float:
@@ -48,7 +46,8 @@ def macro_f1(labels: Int64[np.ndarray, " rows"], predicted: Int64[np.ndarray, " 
     occurring, both = np.unique(np.concatenate([labels, predicted]), return_inverse=True)
     truth, guess = both[: len(labels)], both[len(labels) :]
     of_truth, of_guess, of_hits = (
-        np.bincount(rows, minlength=len(occurring)) for rows in (truth, guess, truth[truth == guess])
+        np.bincount(rows, minlength=len(occurring))
+        for rows in (truth, guess, truth[truth == guess])
     )
     return float(np.mean(2 * of_hits / (of_truth + of_guess)))
 
@@ -56,7 +55,7 @@ def macro_f1(labels: Int64[np.ndarray, " rows"], predicted: Int64[np.ndarray, " 
 def worst_class(
     labels: Int64[np.ndarray, " rows"], predicted: Int64[np.ndarray, " rows"]
 ) -> tuple[int, float]:
-    """The class whose rows are hit least often, and that share; of equals the first.
+    """Class whose rows are hit least often, and that share; of equals the first.
 
     A class without a row in ``labels`` has no share and is never the worst.
     """

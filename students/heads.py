@@ -11,9 +11,8 @@ folded back, so the head that is returned reads the features as they are stored.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -26,6 +25,7 @@ from students.minimise import minimise
 NEVER = -1e4  # bias of a class without a training row: finite, yet never the largest
 GAP = 1e-4  # converged: this share of the objective is the most that is left to gain
 FORMAT = 1
+CARD = frozenset({"format", "l2", "validation_accuracy", "converged", "meta"})
 
 
 class HeadError(StudentError):
@@ -47,11 +47,12 @@ class FittedHead:
         self, features: Float[np.ndarray, "rows dim"]
     ) -> Float32[np.ndarray, "rows classes"]:
         """``features @ weight.T + bias``, in float32 whatever the features are stored in."""
-        return features.astype(np.float32, copy=False) @ self.weight.T + self.bias
+        rows: Float32[np.ndarray, "rows dim"] = features.astype(np.float32, copy=False)
+        return np.add(rows @ self.weight.T, self.bias)
 
     def predict(self, features: Float[np.ndarray, "rows dim"]) -> Int64[np.ndarray, " rows"]:
-        """The class of the largest logit; of equal ones the first."""
-        return self.logits(features).argmax(axis=1)
+        """Class of the largest logit; of equal ones the first."""
+        return np.argmax(self.logits(features), axis=1)
 
 
 def fit_head(
@@ -84,22 +85,20 @@ def fit_head(
         )
     scaled, mean, scale = _scaled(train_features)
     parameters = np.zeros((len(present), scaled.shape[1] + 1))
-    best: FittedHead | None = None
+    fitted = []
     for strength in sorted(l2, reverse=True):
         parameters, converged = _descend(scaled, targets, parameters, strength, max_iterations)
         weight, bias = _folded(parameters, mean, scale, present, classes)
-        hits = (validation_features.astype(np.float32, copy=False) @ weight.T + bias).argmax(axis=1)
-        accuracy = float(np.mean(hits == validation_labels))
-        if best is None or accuracy > best.validation_accuracy:
-            best = FittedHead(
-                weight=weight,
-                bias=bias,
-                l2=float(strength),
-                validation_accuracy=accuracy,
-                converged=converged,
-            )
-    assert best is not None
-    return best
+        head = FittedHead(
+            weight=weight,
+            bias=bias,
+            l2=float(strength),
+            validation_accuracy=0.0,
+            converged=converged,
+        )
+        hits = head.predict(validation_features) == validation_labels
+        fitted.append(replace(head, validation_accuracy=float(hits.mean())))
+    return max(fitted, key=lambda head: head.validation_accuracy)  # of equals the first
 
 
 def _check(
@@ -178,7 +177,7 @@ def _folded(
     present: Int64[np.ndarray, " present"],
     classes: int,
 ) -> tuple[Float32[np.ndarray, "classes dim"], Float32[np.ndarray, " classes"]]:
-    """The same function of unscaled features, with a row for every class."""
+    """Return to unscaled features, with a row for every class."""
     weight = np.zeros((classes, len(mean)))
     bias = np.full(classes, NEVER)
     weight[present] = parameters[:, :-1] / scale
@@ -212,13 +211,13 @@ def save_head(path: Path, head: FittedHead, meta: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
     scratch.write_bytes(data)
-    os.replace(scratch, path)
+    scratch.replace(path)
 
 
 def load_head(
     path: Path, *, dim: int = 0, classes: Sequence[str] = ()
 ) -> tuple[FittedHead, dict[str, Any]]:
-    """The head in a file and its ``meta``.
+    """Head in a file and its ``meta``.
 
     ``dim`` and ``classes``, where given, are what the caller needs it to read and to tell apart;
     another head, and a file that is damaged or holds something else, raise ``HeadError``.
@@ -251,7 +250,7 @@ def load_head(
 
 
 def _unlike(here: Sequence[str], wanted: Sequence[str]) -> str:
-    """The first thing in which two lists of class names differ."""
+    """First thing in which two lists of class names differ."""
     if len(here) != len(wanted):
         return f"{len(here)} instead of {len(wanted)}"
     at = next(i for i, (a, b) in enumerate(zip(here, wanted, strict=True)) if a != b)
@@ -268,9 +267,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
             card = json.loads((file.metadata() or {})["head"])
             tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
-            known = card["format"] == FORMAT and card["l2"] and card["meta"]["classes"]
-            if not known or not np.isfinite(card["validation_accuracy"] + card["converged"]):
-                raise KeyError("format")
+        missing = sorted(CARD - set(card)) or sorted({"classes"} - set(card["meta"]))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise HeadError(f"{path} does not hold a head that can be read: {error}") from error
+    if missing or card["format"] != FORMAT:
+        what = f"without {missing[0]!r}" if missing else f"of format {card['format']}"
+        raise HeadError(f"{path} holds a head {what}; train the head again")
     return tensors, card

@@ -25,7 +25,7 @@ def minimise(
     enough: Callable[[float, Vector], bool],
     max_iterations: int,
 ) -> tuple[Vector, bool]:
-    """The place where ``enough(value, gradient)`` holds, and whether it was reached.
+    """Place where ``enough(value, gradient)`` holds, and whether it was reached.
 
     ``function`` returns value and gradient. After ``max_iterations`` steps, or when no step
     decreases the value any more, the best place so far is returned with ``False``.
