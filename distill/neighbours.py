@@ -134,8 +134,10 @@ def hits(
     place each counts. A row at distance inf (nothing found) never does.
     """
     farthest = truth.distances[:, -1:]
-    near: Bool[np.ndarray, "queries k"] = distances <= farthest * np.float32(1 + TIED)
-    return near & np.isfinite(distances)
+    counted: Bool[np.ndarray, "queries k"] = np.isfinite(distances) & (
+        distances <= farthest * np.float32(1 + TIED)
+    )
+    return counted
 
 
 def majority(labels: Int64[np.ndarray, "queries k"]) -> Int64[np.ndarray, " queries"]:

@@ -48,11 +48,13 @@ class FittedHead:
     ) -> Float32[np.ndarray, "rows classes"]:
         """``features @ weight.T + bias``, in float32 whatever the features are stored in."""
         rows: Float32[np.ndarray, "rows dim"] = features.astype(np.float32, copy=False)
-        return np.add(rows @ self.weight.T, self.bias)
+        logits: Float32[np.ndarray, "rows classes"] = rows @ self.weight.T + self.bias
+        return logits
 
     def predict(self, features: Float[np.ndarray, "rows dim"]) -> Int64[np.ndarray, " rows"]:
         """Class of the largest logit; of equal ones the first."""
-        return np.argmax(self.logits(features), axis=1)
+        best: Int64[np.ndarray, " rows"] = self.logits(features).argmax(axis=1)
+        return best
 
 
 def fit_head(
