@@ -28,12 +28,12 @@ class Target:
     """One projected store to be made: a split of it lies at ``root / split``."""
 
     name: str
-    factor_asked: float
+    factor_asked: int | float
     projection: Projection
     root: Path
 
 
-def dim_for_factor(dim: int, factor: float) -> int:
+def dim_for_factor(dim: int, factor: int | float) -> int:
     """Width after compression: dim / factor, rounded (halves to even).
 
     ``StageError`` where the factor is below 1 or leaves no dimension.
