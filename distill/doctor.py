@@ -89,7 +89,7 @@ def _library(name: str, least: str) -> Check:
     if name in LOADED:
         try:
             importlib.import_module(LOADED[name])
-        except Exception as error:  # noqa: BLE001 - whatever a broken library raises is the finding
+        except Exception as error:
             return _missing(name, _broken(name, version, error))
     return _ok(name, version)
 
@@ -130,7 +130,7 @@ def _pair() -> Check:
 
         box = loaded.tensor([[0.0, 0.0, 1.0, 1.0]])
         nms(box, loaded.ones(1), 0.5)
-    except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
+    except Exception as error:
         return _missing("torch pair", _broken("torchvision", vision, error))
     return _ok("torch pair", f"{told} work together")
 
@@ -251,10 +251,8 @@ def _data(name: str, *, offline: bool) -> Check:
         return _ok("data", f"{wanted} will be fetched when first needed")
     path = Path(place).expanduser()
     if not place or (not path.exists() and not _matches(place)):
-        return _missing(
-            "data",
-            f"nothing at {place or name!r}; --data wants a format and a path, such as imagefolder:DIR",
-        )
+        where = place or name
+        return _missing("data", f"nothing at {where}; --data wants a path, as in imagefolder:DIR")
     return _ok("data", f"{name} is there")
 
 

@@ -1,4 +1,4 @@
-"""What the machine offers: cores, memory, disk, a network route. Standard library only, no calls out.
+"""What the machine offers: cores, memory, disk, a network route. Nothing outside is called.
 
 In a container the container's own limits count, not the whole machine's.
 """

@@ -1,6 +1,7 @@
 """Reports made up for tests of the reporting package; the figures are those of a likely run."""
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -78,7 +79,7 @@ def head(factor: int, *, kind: str = "gaussian", seed: int = 0, accuracy: float 
 def histogram(mean: float, std: float) -> tuple[tuple[float, ...], tuple[int, ...]]:
     low, high = max(mean - 4 * std, 0.0), mean + 4 * std
     edges = tuple(low + (high - low) * at / 60 for at in range(61))
-    middles = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
     return edges, tuple(round(2000 * math.exp(-(((m - mean) / std) ** 2) / 2)) for m in middles)
 
 

@@ -158,7 +158,14 @@ def test_a_head_is_measured_on_features_that_are_there() -> None:
     cost = measure_head("full", weight, bias, batches=(1,), repeats=2, seconds=0.2)
     assert (cost.name, cost.role) == ("full", "head")
     assert (cost.parameters, cost.multiply_adds) == (18, 15)
-    assert cost.notes[0].startswith("one input is input 5; timed on cpu")
+    assert len(cost.notes) == 1
+    assert cost.notes[0].startswith("timed on cpu with ")
+
+
+def test_the_notes_say_what_one_input_was() -> None:
+    inputs = {"a": torch.ones(2, 2), "b": torch.ones(2, 3, 4)}
+    cost = measure("x", "student", RowsSeen(), inputs, batches=(1,), **QUICK)
+    assert "one input is a 2, b 3×4" in cost.notes
 
 
 def test_no_inputs_is_an_error() -> None:

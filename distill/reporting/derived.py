@@ -100,7 +100,7 @@ def break_even(dim: int, classes: int) -> float:
 
 
 def dims_per_class(dim_out: int, classes: int) -> float:
-    """k / (C - 1). Logits of C classes need no more than C - 1 dimensions."""
+    """Divide k by C - 1, the most dimensions that logits of C classes can need."""
     return dim_out / max(classes - 1, 1)
 
 

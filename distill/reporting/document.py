@@ -219,12 +219,18 @@ def _costs(report: Report) -> Section:
             "from prepared inputs; heads start from features that are already there, k of them.",
         ),
         tables.costs_table(report),
-        points=tuple(
-            dict.fromkeys(
-                f"{plain(cost.name)}: {plain(note)}" for cost in report.costs for note in cost.notes
-            )
-        ),
+        points=tuple(_cost_notes(report)),
     )
+
+
+def _cost_notes(report: Report) -> Iterator[str]:
+    """Every note once, with the names it is said of, or none where it is said of all."""
+    said: dict[str, list[str]] = {}
+    for cost in report.costs:
+        for note in cost.notes:
+            said.setdefault(plain(note), []).append(plain(cost.name))
+    for note, names in said.items():
+        yield note if len(names) == len(report.costs) else f"{', '.join(names)}: {note}"
 
 
 def _making(report: Report) -> Section:

@@ -4,6 +4,7 @@ Every text is escaped by the template engine; only our own drawings, which escap
 show, enter as markup. The page forbids itself scripts and every outside resource.
 """
 
+import re
 from pathlib import Path
 
 from distill.reporting.document import Document
@@ -23,4 +24,13 @@ def to_html(document: Document) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["together"] = together
     return environment.get_template(TEMPLATE.name).render(document=document)
+
+
+def together(text: str) -> str:
+    """Keep a number and its unit on one line, and short formulas too."""
+    return _APART.sub("\N{NO-BREAK SPACE}", text)
+
+
+_APART = re.compile(r"(?<=\d) (?=[%kMG]\b|%|±)|(?<=±) (?=\d)|(?<=\bk) (?=[=≥])|(?<=[=≥]) (?=[C\d])")

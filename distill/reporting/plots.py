@@ -277,7 +277,7 @@ def _size_legend(marks: Sequence[Mark]) -> str:
     return "".join(drawn)
 
 
-def _side_by_side(places: Sequence[float], room: float = 13.0) -> list[float]:
+def _side_by_side(places: Sequence[float], room: float = 17.0) -> list[float]:
     """Marks that would cover one another are drawn around the middle of their places."""
     order = sorted(range(len(places)), key=lambda at: places[at])
     groups: list[list[int]] = []
@@ -309,10 +309,26 @@ def _mark_names(marks: Sequence[Mark], places: Sequence[float], y: Scale, within
     names = []
     for mark, at in zip(marks, places, strict=True):
         shown = plain(mark.name, most=34)
-        spot = place_label(at, y(mark.score.accuracy), shown, taken, within)
+        spot = place_label(shown, _spots(mark.score, at, y), taken, within)
         if spot is not None:
             names.append(text(spot[0], spot[1], shown, "note", spot[2]))
     return names
+
+
+def _spots(score: Score, x: float, y: Scale) -> list[tuple[float, float, str]]:
+    """Beside the mark, at the ends of its whisker, and beside those ends."""
+    middle, top, bottom = y(score.accuracy) + 4, y(score.interval.high), y(score.interval.low)
+    return [
+        (x + 10, middle, "start"),
+        (x - 10, middle, "end"),
+        (x, top - 6, "middle"),
+        (x, bottom + 15, "middle"),
+        (x + 8, top - 4, "start"),
+        (x - 8, top - 4, "end"),
+        (x + 8, bottom + 12, "start"),
+        (x - 8, bottom + 12, "end"),
+        (x, bottom + 30, "middle"),
+    ]
 
 
 SHAPES = {"teacher": "s3", "student": "s1", "baseline": "s2", "head": "s0"}

@@ -139,20 +139,16 @@ class Box:
 
 
 def place_label(
-    x: float, y: float, content: str, taken: list[Box], within: Box
+    content: str, spots: Sequence[tuple[float, float, str]], taken: list[Box], within: Box
 ) -> tuple[float, float, str] | None:
-    """Find room beside a mark: (x, y, anchor). The room found is added to ``taken``.
+    """Find the first spot (x, y, anchor) with room for a line of text; None where no spot has.
 
-    Right, left, then both sides further up and down are tried; None where no room is free.
+    The room found is added to ``taken``.
     """
-    width, height, gap = 6.6 * len(content) + 4, 15.0, 10.0
-    options = [(x + gap, y + 4, "start"), (x - gap, y + 4, "end")]
-    for away in (15, 30, 45, 60):
-        options += [(x + gap, y + 4 - away, "start"), (x + gap, y + 4 + away, "start")]
-        options += [(x - gap, y + 4 - away, "end"), (x - gap, y + 4 + away, "end")]
+    width, height = 6.6 * len(content) + 4, 14.0
     shift = {"start": 0.0, "end": -width, "middle": -width / 2}
-    for at_x, at_y, anchor in options:
-        box = Box(at_x + shift[anchor], at_y - 12, width, height)
+    for x, y, anchor in spots:
+        box = Box(x + shift[anchor], y - 11, width, height)
         inside = (
             within.x <= box.x
             and box.x + width <= within.x + within.width
@@ -161,5 +157,5 @@ def place_label(
         )
         if inside and not any(box.meets(other) for other in taken):
             taken.append(box)
-            return at_x, at_y, anchor
+            return x, y, anchor
     return None

@@ -309,7 +309,7 @@ def _cost_row(cost: Cost, batches: Sequence[int]) -> Row:
     timed = {latency.batch: latency for latency in cost.latencies}
     devices = sorted({latency.device for latency in cost.latencies})
     return (
-        plain(cost.name, most=NAME_LENGTH),
+        "full head" if cost.name == "full" else plain(cost.name, most=NAME_LENGTH),
         plain(cost.role),
         _or_nothing(cost.parameters, count),
         _or_nothing(cost.multiply_adds, count),

@@ -8,14 +8,15 @@ from distill.reporting.tables import verdict
 from distill.reporting.text import count, factor, percent, plain, points, rounded, three_figures
 
 WIDTH = 100
-NAME_LENGTH = 26
-HEADINGS = ("", "factor", "k", "k/(C-1)", "accuracy", "95 %", "vs full", "95 %", "within 1 pt?")
+LEAST_NAME = 8
+GAP = "  "
+HEADINGS = ("", "factor", "k", "k/(C-1)", "acc. %", "95 %", "vs full", "95 %", "in 1 pt?")
 
 
 def compression_table(report: Report) -> str:
     """Heads, then students: factor, k, accuracy and the paired difference to the full head."""
     derived = derive(report)
-    rows = [HEADINGS]
+    rows: list[tuple[str, ...]] = [HEADINGS]
     rows += [_head(h, row) for h, row in zip(report.heads, derived.heads, strict=True)]
     rows += [_student(student, derived, at) for at, student in enumerate(report.students)]
     lines = [plain(_caption(report), most=WIDTH), "", *_aligned(rows), "", *_footer(report)]
@@ -32,11 +33,11 @@ def _caption(report: Report) -> str:
 
 
 def _head(head: Head, row: HeadRow) -> tuple[str, ...]:
-    name = plain(head.name, most=NAME_LENGTH) if head.kind else "full head"
+    name = plain(head.name) if head.kind else "full head"
     return (
         name,
         three_figures(head.factor),
-        count(head.dim_out),
+        str(head.dim_out),
         three_figures(row.dims_per_class),
         *_figures(head),
         verdict(row).split(" (")[0],
@@ -45,12 +46,12 @@ def _head(head: Head, row: HeadRow) -> tuple[str, ...]:
 
 def _student(student: Student, derived: Derived, at: int) -> tuple[str, ...]:
     row = derived.students[at]
-    taught = {"labels": "student, labels only", "logits": "student, logits"}
+    taught = {"labels": "student, labels", "logits": "student, logits"}
     factor_ = derived.dim / student.dim_out if student.dim_out else 0.0
     return (
         taught.get(student.method, "student"),
         three_figures(factor_),
-        count(student.dim_out),
+        str(student.dim_out),
         three_figures(row.dims_per_class),
         *_figures(student),
         verdict(row).split(" (")[0],
@@ -72,12 +73,15 @@ def _ascii(shown: str) -> str:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest cell; the first and the last read from the left."""
+    """Columns as wide as their widest cell, names cut to fit; first and last read from the left."""
     rows = [tuple(cell.replace("—", "-") for cell in row) for row in rows]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    others = sum(widths[1:]) + len(GAP) * (len(widths) - 1)
+    widths[0] = min(widths[0], max(WIDTH - others, LEAST_NAME))
+    rows = [(plain(row[0], most=widths[0]), *row[1:]) for row in rows]
     last = len(widths) - 1
     return [
-        "  ".join(
+        GAP.join(
             cell.ljust(width) if at in {0, last} else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()

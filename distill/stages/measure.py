@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill.findings import Cost, Latency
@@ -74,7 +75,7 @@ def measure(
         multiply_adds=adds,
         bytes_on_disk=bytes_on_disk or state_bytes(module),
         latencies=latencies,
-        notes=_notes(one, device, uncounted),
+        notes=_notes(role, one, device, uncounted),
     )
 
 
@@ -125,11 +126,11 @@ def count_multiply_adds(module: nn.Module, inputs: Inputs) -> tuple[int, tuple[s
     return counter.get_total_flops() // 2, tuple(uncounted)
 
 
-class _Names(torch.utils._python_dispatch.TorchDispatchMode):
+class _Names(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook is untyped
     """Collects the names of all operations that run."""
 
     def __init__(self, seen: set[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = seen
 
     def __torch_dispatch__(
@@ -204,14 +205,19 @@ def _on(inputs: Inputs, device: str) -> Inputs:
     return {name: tensor.to(device) for name, tensor in inputs.items()}
 
 
-def _notes(one: Inputs, device: str, uncounted: Sequence[str]) -> tuple[str, ...]:
-    named = {"input": one} if isinstance(one, torch.Tensor) else one
-    shapes = ", ".join(
-        f"{name} {'×'.join(map(str, tensor.shape[1:])) or 'scalar'}"
-        for name, tensor in named.items()
-    )
+def _notes(role: str, one: Inputs, device: str, uncounted: Sequence[str]) -> tuple[str, ...]:
     threads = f"{device} with {torch.get_num_threads()} threads" if device == "cpu" else device
-    notes = [f"one input is {shapes}; timed on {threads}, repeated inputs"]
+    notes = [f"timed on {threads}, on repeated inputs"]
+    if role != "head":  # a head reads its k features, as its row says
+        named = {"": one} if isinstance(one, torch.Tensor) else one
+        shapes = [_shape(name, tensor) for name, tensor in named.items()]
+        notes.append(f"one input is {', '.join(shapes)}")
     if uncounted:
         notes.append(f"multiply-adds leave out {', '.join(uncounted)}")
     return tuple(notes)
+
+
+def _shape(name: str, tensor: torch.Tensor) -> str:
+    """Name the sizes of one row: pixel_values 3×224×224."""
+    sizes = "×".join(map(str, tensor.shape[1:])) or "1"
+    return f"{name} {sizes}".strip()
