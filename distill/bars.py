@@ -39,7 +39,7 @@ class Bars:
     def task(self, label: str, *, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """One bar; none when stderr is not a terminal."""
         if self._quiet or not self._console.is_terminal:
-            yield lambda advance: None
+            yield lambda _: None
             return
         columns = (
             TextColumn("{task.description}"),

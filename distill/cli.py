@@ -19,7 +19,6 @@ import typer
 from distill import options as given
 from distill import pipeline
 from distill.options import COMMON, Option
-from distill.runs import DEFAULT_RUN
 
 EXIT_FOUND_WRONG = 1
 EXIT_USER_ERROR = 2
@@ -35,9 +34,23 @@ ARGUMENTS = {
     "split": "train, validation or test",
     "random_init": "random weights instead of pretrained ones",
     "reference": "store to compare with; the run's features unless named",
+    "labels": "file of labels, one a row: npy, npz, csv, txt, json, parquet",
+    "key": "array or column of the features, where a file holds several",
+    "label_key": "array or column of the labels",
+    "ids": "file of ids, one a row; row numbers unless named",
+    "student": "which student, where a run has several",
+    "batch_size": "inputs a batch",
+    "device": "auto, cpu, cuda, cuda:1 or mps",
+    "skip_bad": "leave out inputs that cannot be read, and say which",
 }
 POSITIONAL = {
+    "config": "TOML file with settings",
     "candidate": "store to compare: a folder ….zarr, or the name of a projected store",
+    "features": "file of embeddings: npy, npz, parquet or safetensors",
+    "store": "a folder ….zarr",
+    "to": "file to write; its ending says the format: .npy, .parquet or .faiss",
+    "path": "run folder or store",
+    "inputs": "image files, folders of them, or lines of text",
 }
 
 
@@ -124,7 +137,7 @@ def _translated(command: Command) -> Callable[..., int]:
         if "progress" in inspect.signature(command.call).parameters:
             values["progress"] = Bars(verbose=switches["verbose"], quiet=switches["quiet"])
         if dry_run:
-            values.pop("progress", None)
+            del values["progress"]
             result = pipeline.plan(command.name, **values)
         else:
             result = command.call(**values)
@@ -162,11 +175,11 @@ def _options(table: type, command: Command) -> list[inspect.Parameter]:
 def _own(parameter: inspect.Parameter, hint: Any, command: str) -> inspect.Parameter:
     """A parameter of the function itself: an argument or an option."""
     name, default = parameter.name, parameter.default
-    if default is parameter.empty or (name, command) in (
-        ("config", "run"),
-        ("candidate", "validate"),
-        ("path", "info"),
-        ("path", "verify"),
+    if default is parameter.empty or (command, name) in (
+        ("run", "config"),
+        ("validate", "candidate"),
+        ("info", "path"),
+        ("verify", "path"),
     ):
         text = POSITIONAL.get(name, "")
         default = ... if default is parameter.empty else default

@@ -217,9 +217,9 @@ def settle(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
             merged.setdefault(section, {})[key] = value
     # options belong to one network: another network named on top starts without them
     for section in ("teacher", "student"):
-        if overrides.get(f"{section}.name") not in (None, tables.get(section, {}).get("name")):
-            if overrides.get(f"{section}.options") is None:
-                merged[section]["options"] = {}
+        before = tables.get(section, {}).get("name")
+        if overrides.get(f"{section}.name") not in (None, before):
+            merged[section]["options"] = {}
     config = _build(merged, where="")
     if "name" not in config.student.model_fields_set and config.teacher.name.startswith("hf/"):
         merged["student"] = TEXT_STUDENT | merged.get("student", {})
@@ -240,7 +240,9 @@ def write_config(config: Config, path: Path) -> None:
 
 def fingerprint(*parts: Any) -> str:
     """A name of twelve characters for anything JSON can say; equal parts, equal names."""
-    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    plain = [
+        part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts
+    ]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

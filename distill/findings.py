@@ -138,6 +138,7 @@ class Extracted(Record):
     rows_written: int  # by this call: 0 when everything was there already
     rows_per_second: float
     notes: tuple[str, ...] = ()
+    data_note: str = ""  # why nothing can be concluded from these data; "" for most
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ class Silent:
     def task(self, label: str, *, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """No bar."""
         del label, total, unit
-        yield lambda advance: None
+        yield lambda _: None
 
     def say(self, text: str) -> None:
         """Nothing."""

@@ -160,7 +160,15 @@ def _students(found: f.Students) -> str:
         )
         for one in found.students
     ]
-    header = ("student", "taught by", "test accuracy", "points to full", "parameters", "of teacher", "time")
+    header = (
+        "student",
+        "taught by",
+        "test accuracy",
+        "points to full",
+        "parameters",
+        "of teacher",
+        "time",
+    )
     return "\n".join([table(header, rows), *found.notes])
 
 

@@ -35,10 +35,17 @@ def the_dataset(config: Config) -> "Dataset":
     return load_dataset(config.data)
 
 
-def the_teacher(run: Run, config: Config, dataset: "Dataset", *, fresh: bool = False) -> "Teacher":
+def the_teacher(
+    run: Run,
+    config: Config,
+    dataset: "Dataset",
+    *,
+    fresh: bool = False,
+    image_size: int | None = None,
+) -> "Teacher":
     """The teacher of this run: the one it taught, or the frozen one its config names.
 
-    ``fresh`` gives the one that is still to be taught.
+    ``fresh`` gives the one that is still to be taught; ``image_size`` is over the config's.
     """
     from teachers import load_teacher
 
@@ -54,7 +61,7 @@ def the_teacher(run: Run, config: Config, dataset: "Dataset", *, fresh: bool = F
     teacher = load_teacher(
         settings.name,
         weights=weights,
-        image_size=settings.image_size,
+        image_size=settings.image_size if image_size is None else image_size,
         pooling=settings.pooling,
         max_length=settings.max_length,
         layer=settings.layer,
@@ -88,19 +95,33 @@ def feature_stores(run: Run) -> "dict[str, FeatureStore]":
     return open_splits(run.features)
 
 
-def projected_stores(run: Run) -> "list[tuple[Projected, dict[str, FeatureStore]]]":
-    """Every finished projected store of the current features, widest first."""
+def projected_stores(
+    run: Run, full: "dict[str, FeatureStore]", progress: Progress
+) -> "list[tuple[Projected, dict[str, FeatureStore]]]":
+    """Every finished projected store of these features, by kind, widest first.
+
+    One that was made from other features (of an earlier extraction) is left out, and said.
+    """
     from stores import open_splits
 
     found = []
     for path in sorted(run.projections.glob("*.json")):
         finding = recall(path, Projected)
-        if finding is not None and run.projected(finding.name).exists():
-            found.append((finding, open_splits(run.projected(finding.name))))
+        if finding is None or not run.projected(finding.name).exists():
+            continue
+        splits = open_splits(run.projected(finding.name))
+        source = {name: store.spec.made_by.get("source") for name, store in splits.items()}
+        if source != {name: store.digest for name, store in full.items()}:
+            progress.say(
+                f"{run.projected(finding.name)} was made from other features and is left out; "
+                f"delete it and run {command(run, 'project')} again"
+            )
+            continue
+        found.append((finding, splits))
     return sorted(found, key=lambda pair: (pair[0].kind, -pair[0].dim_out, pair[0].seed))
 
 
-def needs_labels(run: Run, stores: "dict[str, FeatureStore]", *, progress: Progress) -> None:
+def needs_labels(run: Run, stores: "dict[str, FeatureStore]") -> None:
     """Refuse stores that cannot teach a classifier."""
     for name in ("train", "validation", "test"):
         if name not in stores:
@@ -112,4 +133,3 @@ def needs_labels(run: Run, stores: "dict[str, FeatureStore]", *, progress: Progr
         )
     if len(stores["train"].spec.classes) < 2:
         raise UserError(f"{run.features} has a single class; a classifier needs two")
-    progress.detail(f"{len(stores['train'].spec.classes)} classes")

@@ -12,13 +12,18 @@ from distill.pipeline.building import (
     projected_stores,
     the_dataset,
     the_device,
+    the_teacher,
 )
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN
 
 if TYPE_CHECKING:
+    from distill.datasets import Dataset
+    from distill.lessons import Lesson
     from stores import FeatureStore
+
+Stores = dict[str, "FeatureStore"]
 
 
 def train_head(
@@ -51,3 +56,95 @@ def train_student(
     """
     with opened_for_writing(run, config, overrides(options, STUDENT)) as opened:
         return teach_students(opened, progress=progress, overwrite=overwrite)
+
+
+def fit_heads(opened: Opened, *, progress: Progress) -> Heads:
+    """The head stage on an opened run; heads of the same stores and settings are kept."""
+    from distill.stages.train_head import train_heads as stage
+
+    run = opened.run
+    full = feature_stores(run)
+    needs_labels(run, full)
+    projected = projected_stores(run, full, progress)
+    if not projected:
+        progress.say(f"no projected stores in {run.folder}: only the full head is trained")
+    return stage(full, projected, folder=run.heads, settings=opened.config.head, progress=progress)
+
+
+def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Students:
+    """The student stage on an opened run; finished students are left as they are."""
+    from distill.stages.train_student import train_student as stage
+
+    run, config = opened.run, opened.config
+    full = feature_stores(run)
+    if config.data.name.startswith("import:"):
+        raise UserError(
+            f"the features of {run.folder} were imported: a student needs the inputs they were "
+            "made from; extract them with a teacher, or stop at `distill train-head`"
+        )
+    chosen, targets = _chosen(opened, full, progress)
+    fit_heads(opened, progress=progress)
+    dataset = the_dataset(config)
+    lesson = _lesson(opened, dataset, chosen, targets, full)
+    return stage(
+        dataset,
+        lesson,
+        settings=config.student,
+        root=run.students,
+        workers=config.compute.workers,
+        device=the_device(config),
+        progress=progress,
+        overwrite=overwrite,
+    )
+
+
+def _chosen(opened: Opened, full: Stores, progress: Progress) -> tuple[Projected, Stores]:
+    """The projected store that the config's kind, factor and first seed name."""
+    from distill.stages.project import dim_for_factor
+
+    run, config = opened.run, opened.config
+    settings = config.project
+    k = dim_for_factor(full["train"].spec.dim, config.student.factor)
+    name = f"{settings.kind}-k{k}-s{settings.seeds[0]}"
+    there = {found.name: (found, stores) for found, stores in projected_stores(run, full, progress)}
+    if name not in there:
+        known = ", ".join(
+            f"{found.name} (--factor {found.factor_asked:g})" for found, _ in there.values()
+        )
+        words = command(run, f"project --factor {config.student.factor:g}")
+        raise UserError(
+            f"no projected store {name} (factor {config.student.factor:g}) in {run.folder}: run "
+            f"{words} first" + (f", or choose from {known}" if known else "")
+        )
+    return there[name]
+
+
+def _lesson(
+    opened: Opened, dataset: "Dataset", chosen: Projected, targets: Stores, full: Stores
+) -> "Lesson":
+    from distill.lessons import Lesson
+    from students import load_head
+
+    run, config = opened.run, opened.config
+    teacher = the_teacher(run, config, dataset)
+    size = config.student.image_size
+    # the student sees what the teacher sees unless told another size
+    seen = teacher if size == 0 else the_teacher(run, config, dataset, image_size=size)
+    classes = full["train"].spec.classes
+    head, _ = load_head(
+        run.heads / chosen.name / "head.safetensors", dim=chosen.dim_out, classes=classes
+    )
+    full_head, _ = load_head(
+        run.heads / "full" / "head.safetensors", dim=chosen.dim_in, classes=classes
+    )
+    return Lesson(
+        target=chosen.name,
+        targets=targets,
+        features=full,
+        head=head,
+        full_head=full_head,
+        teacher=full["train"].spec.made_by["weights"],
+        teacher_parameters=teacher.card.parameters + full_head.weight.size + full_head.bias.size,
+        prepare=seen.prepare,
+        preprocessing=seen.card.preprocessing,
+    )

@@ -1,6 +1,5 @@
 """Commands beside the main road: import, export, info, verify, predict, doctor."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -13,7 +12,6 @@ from distill.findings import (
     Extracted,
     Head,
     Info,
-    Prediction,
     Predictions,
     StoreInfo,
     Student,
@@ -67,14 +65,13 @@ def verify(path: Path | str = DEFAULT_RUN, *, progress: Progress = SILENT) -> Ve
         if not roots:
             raise UserError(f"no store at {path}; name a run folder or a folder ….zarr")
         found: list[DamageFound] = []
-        groups = [(root, group) for root in roots for group in _groups_in(root)]
-        with progress.task("verify", total=len(groups), unit="stores") as advance:
-            for _, group in groups:
-                found += [_damage(group, damage) for damage in verify_store(group)]
+        with progress.task("verify", total=len(roots), unit="stores") as advance:
+            for root in roots:
+                found += [_damage(root, damage) for damage in verify_store(root)]
                 advance(1)
         return Verified(
             path=str(path),
-            stores=len(groups),
+            stores=len(roots),
             files=sum(1 for root in roots for file in root.rglob("*") if file.is_file()),
             damages=tuple(found),
         )
@@ -87,6 +84,7 @@ def import_features(
     labels: Path | str | None = None,
     key: str = "",
     label_key: str = "",
+    ids: Path | str | None = None,
     config: Path | str | None = None,
     progress: Progress = SILENT,
     **options: Unpack[ImportOptions],
@@ -106,6 +104,7 @@ def import_features(
             opened.run.features,
             key=key,
             label_key=label_key,
+            ids=Path(ids) if ids else None,
             data=opened.config.data,
             dtype=opened.config.extract.dtype,
             progress=progress,
@@ -191,7 +190,9 @@ def _student_folder(run: Run, name: str) -> Path:
     if not name and len(native) == 1:
         return run.students / native[0]
     what = f"no student named {name!r}" if name else "several students"
-    raise UserError(f"{what} in {run.folder}; name one with --student: {', '.join(sorted(trained))}")
+    raise UserError(
+        f"{what} in {run.folder}; name one with --student: {', '.join(sorted(trained))}"
+    )
 
 
 def _stores_in(path: Path) -> list[Path]:
@@ -206,5 +207,47 @@ def _groups_in(root: Path) -> list[Path]:
     if (root / "features").is_dir():
         return [root]
     usual = ("train", "validation", "test")
-    groups = [folder for folder in root.iterdir() if folder.is_dir()]
-    return sorted(groups, key=lambda g: (g.name not in usual, usual.index(g.name) if g.name in usual else 0, g.name))
+    groups = {folder.name: folder for folder in root.iterdir() if folder.is_dir()}
+    known = [name for name in usual if name in groups]
+    return [groups[name] for name in (*known, *sorted(set(groups) - set(usual)))]
+
+
+def _store_info(root: Path, group: Path) -> StoreInfo:
+    """One split; what is unfinished or damaged is said, not raised."""
+    from stores import IncompleteStoreError, StoreError, open_store
+
+    try:
+        spec = open_store(group).spec
+    except StoreError as error:
+        state = "unfinished" if isinstance(error, IncompleteStoreError) else str(error)
+        return StoreInfo(
+            path=str(root), split=group.name, state=state, rows=0, dim=0, dtype="", logits=0,
+            classes=0, views=0, bytes=_bytes_in(group),
+        )  # fmt: skip
+    return StoreInfo(
+        path=str(root),
+        split=group.name,
+        state="complete",
+        rows=spec.rows,
+        dim=spec.dim,
+        dtype=spec.dtype,
+        logits=spec.logits,
+        classes=len(spec.classes),
+        views=spec.views,
+        bytes=_bytes_in(group),
+        made_by=dict(spec.made_by),
+    )
+
+
+def _bytes_in(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _damage(group: Path, damage: "Damage") -> DamageFound:
+    return DamageFound(
+        store=str(group),
+        file=damage.file,
+        reason=damage.reason,
+        chunk=damage.chunk,
+        rows=tuple(damage.rows or ()),
+    )

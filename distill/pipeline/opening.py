@@ -34,6 +34,8 @@ HARDWARE = {
     "was finished is kept",
     errno.EACCES: "permission denied; choose a folder you may write to with --run",
     errno.EPERM: "permission denied; choose a folder you may write to with --run",
+    errno.EFBIG: "the file grew too large for this disk or a limit on file sizes; mend that and "
+    "run the same command again: what was finished is kept",
     errno.EROFS: "this file system is read-only; choose another folder with --run",
 }
 
@@ -111,9 +113,7 @@ def opened_for_writing(
             write_config(opened.config, opened.run.config)
 
 
-def _tables(
-    run: Run, config: Path | str | None, overrides: Mapping[str, Any]
-) -> Mapping[str, Any]:
+def _tables(run: Run, config: Path | str | None, overrides: Mapping[str, Any]) -> Mapping[str, Any]:
     if config is not None:
         return load_config(Path(config))
     if run.config.exists():

@@ -120,9 +120,7 @@ def _finding(
         return earlier
     split = "train" if "train" in sources else next(iter(sources))
     validation = (
-        stage(
-            sources[split], candidates[split], settings=settings, split=split, progress=progress
-        )
+        stage(sources[split], candidates[split], settings=settings, split=split, progress=progress)
         if check
         else None
     )

@@ -1,5 +1,6 @@
 """``train-teacher`` and ``extract``: from inputs to features."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -75,6 +76,7 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
         settings=config.teach,
         workers=config.compute.workers,
         progress=progress,
+        overwrite=overwrite,
     )
     run.record_environment(device=the_device(config))
     remember(run.taught, found, made_from=made_from)
@@ -87,6 +89,8 @@ def take_features(opened: Opened, *, progress: Progress, repair: bool = False) -
 
     run, config = opened.run, opened.config
     dataset = the_dataset(config)
+    for note in dataset.notes:
+        progress.say(note)
     teacher = the_teacher(run, config, dataset)
     if config.teacher.weights == "random" and not config.teacher.taught:
         progress.say("the teacher's weights are random: these are the features of no training")
@@ -105,5 +109,6 @@ def take_features(opened: Opened, *, progress: Progress, repair: bool = False) -
     if found.rows_written == 0 and earlier is not None:
         progress.say(f"{run.features} is complete already")
         return earlier
+    found = replace(found, data_note=dataset.note)
     remember(run.extracted, found, made_from=fingerprint(dataset.fingerprint, teacher.card.weights))
     return found

@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 from typing import Unpack
 
-from distill.findings import Extracted, Head, Projected, Report, Reported, Student, Taught
+from distill.findings import Extracted, Report, Reported, Student, Taught
 from distill.options import RUN, RunOptions, overrides
-from distill.pipeline.building import command
+from distill.pipeline.building import command, feature_stores, projected_stores
 from distill.pipeline.learning import fit_heads, teach_students
 from distill.pipeline.measuring import costs_of
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.pipeline.projecting import project_all
 from distill.pipeline.teaching import take_features, teach
 from distill.progress import SILENT, Progress
-from distill.runs import DEFAULT_RUN, Run, recall
+from distill.runs import DEFAULT_RUN, recall
 
 FORMAT = 1
 
@@ -72,24 +72,29 @@ def _record(opened: Opened, progress: Progress) -> Report:
     run, config = opened.run, opened.config
     extracted = recall(run.extracted, Extracted)
     if extracted is None:
-        raise UserError(f"nothing to report in {run.folder} yet: run {command(run, 'extract')} first")
-    if not run.heads.is_dir():
-        # `extract && project && report` is a fair thing to type: the report is about the heads
-        fit_heads(opened, progress=progress)
-    heads = _found(run.heads, "head.json", Head)
+        raise UserError(
+            f"nothing to report in {run.folder} yet: run {command(run, 'extract')} first"
+        )
+    # `extract && project && report` is a fair thing to type, and the report is about the heads:
+    # those that are trained already are only read back
+    heads = fit_heads(opened, progress=progress).heads
     taught = recall(run.taught, Taught) if config.teacher.taught else None
-    students = _found(run.students, "student.json", Student)
+    students = [
+        found
+        for path in sorted(run.students.glob("*/student.json"))
+        if (found := recall(path, Student)) is not None
+    ]
     return Report(
         format=FORMAT,
         title=config.title,
         dataset=extracted.dataset,
-        data_note=_data_note(run),
+        data_note=extracted.data_note,
         teacher=extracted.teacher,
         classes=heads[0].classes if heads else 0,
         taught=taught,
         extracted=extracted,
-        projected=_projected(run),
-        heads=tuple(sorted(heads, key=lambda head: (head.kind, -head.dim_out, head.seed))),
+        projected=tuple(found for found, _ in projected_stores(run, feature_stores(run), progress)),
+        heads=heads,
         students=tuple(sorted(students, key=lambda one: (one.method != "subspace", one.name))),
         costs=costs_of(opened, heads, students, progress=progress),
         environment=json.loads(run.environment.read_text()) if run.environment.is_file() else {},

@@ -1,0 +1,211 @@
+"""``--dry-run``: what a command would do, how long, and how much disk; nothing is written.
+
+Times come from a few real batches on this machine, so they say about how long.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from distill.findings import Extracted, Plan, PlannedStage, Student, Taught
+from distill.options import PROJECT, RUN, STUDENT, TEACH, Option, overrides
+from distill.pipeline.building import the_dataset, the_device, the_teacher
+from distill.pipeline.opening import Opened, peek, told
+from distill.runs import DEFAULT_RUN, recall
+
+if TYPE_CHECKING:
+    from distill.datasets import Dataset
+    from teachers import Teacher
+
+STAGES = {
+    "run": ("train-teacher", "extract", "project", "train-student"),
+    "train-teacher": ("train-teacher",),
+    "extract": ("extract",),
+    "project": ("project",),
+    "train-student": ("train-student",),
+}
+SPECIAL: dict[str, dict[str, Option]] = {
+    "run": RUN,
+    "train-teacher": TEACH,
+    "project": PROJECT,
+    "train-student": STUDENT,
+}
+NOT_OPTIONS = ("repair", "overwrite", "validate")
+BACKWARD = 3  # a training step costs about three forward passes
+TRIED = 32  # rows of a batch that is timed
+
+
+def plan(
+    stage: str,
+    run: Path | str = DEFAULT_RUN,
+    *,
+    config: Path | str | None = None,
+    **options: Any,
+) -> Plan:
+    """What the command ``stage`` would do with the same words, and about how long it would take."""
+    given = {name: value for name, value in options.items() if name not in NOT_OPTIONS}
+    asked = overrides(given, SPECIAL.get(stage))
+    if stage == "train-teacher":
+        asked["teacher.taught"] = True
+    elif given.get("weights") is not None or given.get("random_init"):
+        asked.setdefault("teacher.taught", False)
+    with told():
+        opened = peek(run, config, asked)
+        sight = _Sight(opened)
+        stages = [_PLANNERS[name](sight) for name in STAGES[stage]]
+        nearest = next(
+            p
+            for p in (opened.run.folder.absolute(), *opened.run.folder.absolute().parents)
+            if p.exists()
+        )
+        return Plan(
+            stages=tuple(found for found in stages if found is not None),
+            free_bytes=shutil.disk_usage(nearest).free,
+        )
+
+
+class _Sight:
+    """What planning has to look at, looked at once."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.run, self.config = opened.run, opened.config
+        self._dataset: Dataset | None = None
+        self._teacher: Teacher | None = None
+
+    @property
+    def dataset(self) -> "Dataset":
+        """The examples."""
+        if self._dataset is None:
+            self._dataset = the_dataset(self.config)
+        return self._dataset
+
+    @property
+    def teacher(self) -> "Teacher":
+        """The teacher; one that is still to be taught costs the same."""
+        if self._teacher is None:
+            fresh = not self.run.taught.is_file()
+            self._teacher = the_teacher(self.run, self.config, self.dataset, fresh=fresh)
+        return self._teacher
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Examples of each split."""
+        return {name: len(split.ids) for name, split in self.dataset.splits.items()}
+
+    def row_seconds(self) -> float:
+        """Seconds the teacher takes for one example, reading and preparing it included."""
+        split = self.dataset.splits["train"]
+        size = min(TRIED, len(split.ids))
+        inputs = [split.inputs[i] for i in range(size)]
+        return _seconds(lambda: self.teacher.embed(self.teacher.prepare(inputs))) / size
+
+
+def _teach(sight: _Sight) -> PlannedStage | None:
+    config = sight.config
+    if not config.teacher.taught:
+        return None
+    done = recall(sight.run.taught, Taught) is not None
+    steps = sight.rows["train"] * config.teach.epochs
+    passes = BACKWARD * steps + sight.rows.get("validation", 0) * config.teach.epochs
+    return PlannedStage(
+        stage="train-teacher",
+        what=f"{config.teacher.name}, {config.teach.epochs} epochs of {sight.rows['train']} rows",
+        done=done,
+        seconds=None if done else sight.row_seconds() * passes,
+        bytes=3 * 4 * sight.teacher.card.parameters,  # the weights, and AdamW's two moments
+    )
+
+
+def _extract(sight: _Sight) -> PlannedStage:
+    config, card = sight.config, sight.teacher.card
+    done = recall(sight.run.extracted, Extracted) is not None
+    rows = sum(sight.rows.values())
+    item = 2 if config.extract.dtype == "float16" else 4
+    return PlannedStage(
+        stage="extract",
+        what=f"{rows} rows of {card.dim} {config.extract.dtype}",
+        done=done,
+        seconds=None if done else rows * sight.row_seconds(),
+        bytes=rows * (card.dim * item + len(card.classes) * item + 16),
+    )
+
+
+def _project(sight: _Sight) -> PlannedStage:
+    import numpy as np
+
+    from distill.pipeline.building import feature_stores
+    from distill.stages.project import dim_for_factor
+
+    if sight.run.features.is_dir():
+        specs = [store.spec for store in feature_stores(sight.run).values()]
+        dim, rows = specs[0].dim, sum(spec.rows for spec in specs)
+    else:
+        dim, rows = sight.teacher.card.dim, sum(sight.rows.values())
+    settings = sight.config.project
+    dims = sorted({dim_for_factor(dim, factor) for factor in settings.factors}, reverse=True)
+    names = [f"{settings.kind}-k{k}-s{seed}" for k in dims for seed in settings.seeds]
+    block = np.ones((min(rows, 512), dim), dtype=np.float32)
+    matrix = np.ones((dim, sum(dims)), dtype=np.float32)
+    return PlannedStage(
+        stage="project",
+        what=f"{len(names)} stores of {rows} rows: k = {', '.join(map(str, dims))}",
+        done=all((sight.run.projections / f"{name}.json").is_file() for name in names),
+        seconds=_seconds(lambda: block @ matrix) * rows / len(block) * len(settings.seeds),
+        bytes=len(settings.seeds) * rows * (4 * sum(dims) + 16 * len(dims)),
+    )
+
+
+def _student(sight: _Sight) -> PlannedStage:
+    import torch
+
+    from students import build_student
+
+    config = sight.config
+    settings = config.student
+    students = [recall(path, Student) for path in sight.run.students.glob("*/student.json")]
+    done = any(found and found.network == settings.name for found in students)
+    split = sight.dataset.splits["train"]
+    size = min(TRIED, len(split.ids))
+    prepared = sight.teacher.prepare([split.inputs[i] for i in range(size)])
+    tokenizer = getattr(sight.teacher.prepare, "tokenizer", None)
+    network = build_student(
+        settings.name,
+        dim_out=max(1, round(sight.teacher.card.dim / settings.factor)),
+        modality=sight.dataset.modality,
+        options=settings.options,
+        vocabulary=0 if tokenizer is None else len(tokenizer),
+    ).to(the_device(config))
+    moved = {name: tensor.to(the_device(config)) for name, tensor in prepared.items()}
+    with torch.inference_mode():
+        forward = _seconds(lambda: network.eval()(moved)) / size
+    count = 3 if settings.baselines else 1
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return PlannedStage(
+        stage="train-student",
+        what=f"{settings.name}, {settings.epochs} epochs of {len(split.ids)} rows"
+        + (", and its two baselines" if settings.baselines else ""),
+        done=done,
+        seconds=None if done else count * BACKWARD * forward * settings.epochs * len(split.ids),
+        bytes=count * 3 * 4 * parameters,
+    )
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """The faster of two calls after a warm-up."""
+    call()
+    times: Sequence[float] = []
+    for _ in range(2):
+        begun = perf_counter()
+        call()
+        times = [*times, perf_counter() - begun]
+    return min(times)
+
+
+_PLANNERS: dict[str, Callable[[_Sight], PlannedStage | None]] = {
+    "train-teacher": _teach,
+    "extract": _extract,
+    "project": _project,
+    "train-student": _student,
+}
