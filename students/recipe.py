@@ -15,7 +15,7 @@ class Recipe:
     learning_rate: float
     weight_decay: float = 0.0  # not on biases, norms and other parameters of one axis
     warmup: float = 0.0  # share of all steps
-    clip: float = 1.0  # largest norm of the whole gradient; 0 does not clip
+    clip: float = 10.0  # largest norm of the whole gradient; 0 does not clip
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -66,7 +66,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 4
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="x.safetensors"):
+    with pytest.raises(CheckpointError, match=r"x\.safetensors"):
         read_tensors(path)
 
 

@@ -74,7 +74,7 @@ def test_every_distance_is_zero_at_the_target_and_above_it_elsewhere(name: str, 
 
 
 def test_an_unknown_loss_is_named_with_the_nearest_one() -> None:
-    with pytest.raises(UnknownLossError, match="no loss named 'cosin'; did you mean 'cosine'?"):
+    with pytest.raises(UnknownLossError, match=r"no loss named 'cosin'; did you mean 'cosine'\?"):
         get_distance("cosin")
     assert issubclass(UnknownLossError, StudentError)
 
