@@ -8,6 +8,7 @@ from torch import nn
 Row = Mapping[str, frozenset[int]]
 
 
+@torch.inference_mode()
 def agrees(head: nn.Linear, features: torch.Tensor, logits: torch.Tensor) -> bool:
     """Whether head(features) are the network's own logits, to 1e-4 of the largest.
 

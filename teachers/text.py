@@ -19,7 +19,7 @@ class PrepareTexts:
     tokenizer: Any
     max_length: int
 
-    def __call__(self, inputs: Sequence[str | tuple[str, str]]) -> Prepared:
+    def __call__(self, inputs: Sequence[Any]) -> Prepared:
         """Prepare one batch: (rows, tokens) int64 tensors by the names the network reads."""
         for row, text in enumerate(inputs):
             if not _is_text(text):
