@@ -49,14 +49,9 @@ def chunk_values(
     """Give the values of a chunk file: ``rows`` themselves, or padded to a full chunk."""
     if len(rows) == chunk_rows:
         return np.ascontiguousarray(rows, dtype=column.dtype)
-    padded = np.full((chunk_rows, *column.per_row), fill_value(column), dtype=column.dtype)
+    padded = np.full((chunk_rows, *column.per_row), column.fill, dtype=column.dtype)
     padded[: len(rows)] = rows
     return padded
-
-
-def fill_value(column: Column) -> float:
-    """Pad the last chunk with this; a missing chunk reads as it in other zarr libraries."""
-    return float("nan") if np.dtype(column.dtype).kind == "f" else -1
 
 
 def write_chunk(

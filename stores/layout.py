@@ -68,6 +68,8 @@ def read_manifest(path: Path) -> Manifest:
         data = (path / GROUP_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise MissingStoreError(f"there is no store at {path}") from None
+    except IsADirectoryError:
+        data = b""
     try:
         ours = _unseal(data)
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -84,11 +86,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def array_document(column: Column, spec: StoreSpec) -> bytes:
-    """Write the ``zarr.json`` of one array.
-
-    A missing chunk reads as NaN or -1 in any zarr library, never as a plausible zero.
-    """
-    float_like = np.dtype(column.dtype).kind == "f"
+    """Write the ``zarr.json`` of one array."""
     return dump(
         {
             "zarr_format": 3,
@@ -104,7 +102,7 @@ def array_document(column: Column, spec: StoreSpec) -> bytes:
                 {"name": "bytes", "configuration": {"endian": "little"}},
                 {"name": "crc32c"},
             ],
-            "fill_value": "NaN" if float_like else -1,
+            "fill_value": column.fill if column.fill == -1 else "NaN",
             "dimension_names": ["row", *SECOND_AXIS.get(column.name, ())],
             "storage_transformers": [],
             "attributes": {OURS: _sha256(dump(spec.compared()))},

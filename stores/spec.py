@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from operator import index as as_int
 from typing import Any
 
+import numpy as np
+
 from stores.errors import SpecError, StoreMismatchError
 
 DTYPES = {"float32": "<f4", "float16": "<f2"}  # of stored features: name -> NumPy, little-endian
@@ -25,6 +27,14 @@ class Column:
     def per_row(self) -> tuple[int, ...]:
         """Shape of one row: ``(width,)``, or ``()`` for a single number."""
         return (self.width,) if self.width else ()
+
+    @property
+    def fill(self) -> float | int:
+        """Pads the last chunk; what a missing chunk reads as in any other zarr library.
+
+        Never a plausible zero: labels of 0 are a class, features of 0 a ReLU's.
+        """
+        return float("nan") if np.dtype(self.dtype).kind == "f" else -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +115,7 @@ def default_chunk_rows(dim: int, dtype: str, *, most: int | None = None) -> int:
         raise SpecError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if dim < 1:
         raise SpecError(f"dim must be at least 1, got {dim}")
-    rows = max(1, CHUNK_BYTES // (dim * int(DTYPES[dtype][-1])))
+    rows = max(1, CHUNK_BYTES // (dim * np.dtype(DTYPES[dtype]).itemsize))
     return rows if most is None else max(1, min(rows, most))
 
 

@@ -7,7 +7,6 @@ is there whole or not at all, what is there is checked before it is kept, and sc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 from filelock import FileLock
@@ -114,7 +113,7 @@ class StoreWriter:
         self._pool.shutdown()
         self._lock.release()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StoreWriter":
         return self
 
     def __exit__(
