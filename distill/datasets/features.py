@@ -1,5 +1,6 @@
 """Feature rows in files of others: npy, npz, safetensors and parquet, read block by block."""
 
+import io
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from distill.datasets.errors import DataError, nearest, some
 
 NAMES = ("features", "embeddings", "embedding", "x", "arr_0")  # arrays that are the features
 ID_NAMES = ("id", "ids", "idx", "index")
+Stream = io.BufferedIOBase | IO[bytes]  # a file, or an archive's member
 FORMS = ".npy, .npz, .safetensors or .parquet"
 
 
@@ -132,7 +134,7 @@ def _npy_rows(path: Path, member: str) -> NpyRows:
     return NpyRows(path=path, member=member, rows=rows, dim=dim, dtype=dtype, by_columns=by_columns)
 
 
-def _stream(path: Path, member: str) -> IO[bytes]:
+def _stream(path: Path, member: str) -> Stream:
     """Open the bytes of one array; the archive closes with them."""
     if not member:
         return path.open("rb")
@@ -140,7 +142,7 @@ def _stream(path: Path, member: str) -> IO[bytes]:
         return archive.open(f"{member}.npy")
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(stream: Stream) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(stream)
@@ -166,7 +168,7 @@ class TensorRows:
         with safe_open(self.path, framework=framework) as file:
             tensor = file.get_slice(self.key)
             for start in range(0, self.rows, size):
-                block = tensor[start : start + size]
+                block = tensor[start : min(start + size, self.rows)]
                 yield _float(block.float().numpy() if self.bfloat16 else block)
 
 

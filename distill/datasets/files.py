@@ -46,6 +46,9 @@ def _load(
     config: DataConfig,
     options: Callable[[Path], dict[str, Any]],
 ) -> Source:
+    for file in files:
+        if file.stat().st_size == 0:
+            raise DataError(f"{file} is empty (0 bytes); remove it or give another")
     roles = split_files(files, config)
     tables = {
         role: [_table(builder, file, options(file)) for file in chosen]
@@ -97,8 +100,6 @@ def _table(builder: str, file: Path, options: Mapping[str, Any]) -> Any:
     """One file as a memory-mapped table."""
     import datasets
 
-    if file.stat().st_size == 0:
-        raise DataError(f"{file} is empty (0 bytes)")
     name = glob.escape(str(file.absolute()))
     with quiet_datasets(), reading(str(file), builder):
         return datasets.load_dataset(builder, data_files={"rows": [name]}, split="rows", **options)
@@ -120,6 +121,8 @@ def reading(where: str, form: str) -> Iterator[None]:
         if isinstance(cause, OSError) and cause.errno is not None:
             raise  # disk full, no permission: the system's own words
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0][:200]
+        if "corresponds to no data" in reason:
+            raise DataError(f"{where} has no rows; remove it or give another") from error
         raise DataError(f"{where} cannot be read as {form}: {reason}") from error
 
 
@@ -152,9 +155,12 @@ def _same_features(files: Sequence[Path]) -> None:
     first: Any = None
     for file in files:
         try:
-            features = datasets.Features.from_arrow_schema(parquet.read_schema(file))
+            about = parquet.read_metadata(file)
+            features = datasets.Features.from_arrow_schema(about.schema.to_arrow_schema())
         except pa.ArrowInvalid as error:
             raise DataError(f"{file} is not a parquet file, or a damaged one: {error}") from error
+        if about.num_rows == 0:
+            raise DataError(f"{file} has no rows; remove it or give another")
         first = features if first is None else first
         differing = [name for name in {*first, *features} if features.get(name) != first.get(name)]
         if differing:

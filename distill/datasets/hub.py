@@ -1,5 +1,7 @@
 """Data sets of the Hugging Face hub, by name; offline, those that are in the cache."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from distill.config import DataConfig
@@ -8,6 +10,8 @@ from distill.datasets.errors import DataError, some
 from distill.datasets.files import quiet_datasets, reading
 from distill.datasets.roles import chosen_roles
 from distill.datasets.tables import table_source
+
+PATIENCE = 5.0  # seconds
 
 
 def load_hub(place: str, config: DataConfig) -> Source:
@@ -29,16 +33,39 @@ def load_hub(place: str, config: DataConfig) -> Source:
     return table_source(tables, files, config, where=where, content=content)
 
 
+@contextmanager
+def _no_vain_retries() -> Iterator[None]:
+    """Work offline where the hub does not answer: its client would retry for half a minute."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    try:
+        if not any(before) and not _hub_answers():
+            constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def _hub_answers() -> bool:
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)  # through a proxy, if one is set
+    except Exception:  # requests' or httpx's, by the client's version
+        return False
+    return True
+
+
 def _prepared(name: str, subset: str) -> Any:
     """Return the builder with its Arrow files in the cache, downloaded if need be and possible."""
     import datasets
 
     where = f"hub data set {name}"
     try:
-        with quiet_datasets():
-            builder = datasets.load_dataset_builder(
-                name, subset or None, download_config=datasets.DownloadConfig(max_retries=1)
-            )
+        with quiet_datasets(), _no_vain_retries():
+            builder = datasets.load_dataset_builder(name, subset or None)
             builder.download_and_prepare()
             return builder
     except (ConnectionError, FileNotFoundError, datasets.exceptions.DatasetNotFoundError) as error:
@@ -48,7 +75,7 @@ def _prepared(name: str, subset: str) -> Any:
             "imagefolder:DIR, or fetch it once while online"
         ) from error
     except ValueError as error:
-        reason = str(error).strip().splitlines()
+        reason = str(error).strip().splitlines() or [type(error).__name__]
         configs = [line.strip("- ") for line in reason[1:]]
         raise DataError(
             f"{where} cannot be loaded{f' as {subset!r}' if subset else ''}: {reason[0]} "

@@ -54,7 +54,7 @@ def allot(
 
     The result sums to ``total`` where the bounds allow it; a tie goes to the earlier class.
     """
-    ideal = counts * (total / max(int(counts.sum()), 1))
+    ideal = counts * total / max(int(counts.sum()), 1)  # exact products: ties stay ties
     given = np.clip(np.floor(ideal).astype(np.int64), least, most)
     while given.sum() != total:
         step = 1 if given.sum() < total else -1
