@@ -6,7 +6,7 @@ and Euclidean. Equal distances are ordered by row number.
 """
 
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -23,7 +23,7 @@ class Neighbours:
     rows: Int64[np.ndarray, "queries k"]
     distances: Float32[np.ndarray, "queries k"]
 
-    def merged(self, other: Self) -> "Neighbours":
+    def merged(self, other: "Neighbours") -> "Neighbours":
         """Nearest of both tables, as many as this one holds for a query."""
         return _sorted(
             np.concatenate([self.rows, other.rows], axis=1),
