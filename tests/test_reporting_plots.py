@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from distill.findings import Report
-from distill.reporting import plots
+from distill.reporting import plots, sizes
 from tests.reporting_examples import (
     full_report,
     head,
@@ -135,7 +135,7 @@ def test_histograms_without_counts_are_left_out() -> None:
 
 
 def test_size_counts_the_backbone_for_compressed_heads() -> None:
-    told = titles(plots.size_plot(full_report()))
+    told = titles(sizes.size_plot(full_report()))
     assert "full head: 23.5 M parameters, 97.5 % (95.3–98.7)" in told
     assert any(line.startswith("256×: 23.5 M parameters") for line in told)
     assert any(line.startswith("k = 128: 402 k parameters") for line in told)
@@ -143,12 +143,12 @@ def test_size_counts_the_backbone_for_compressed_heads() -> None:
 
 
 def test_marks_of_one_size_stand_side_by_side_in_their_order() -> None:
-    assert plots._side_by_side([100, 500, 101], room=10) == [95.5, 500, 105.5]
-    assert plots._side_by_side([100, 200]) == [100, 200]
+    assert sizes._side_by_side([100, 500, 101], room=10) == [95.5, 500, 105.5]
+    assert sizes._side_by_side([100, 200]) == [100, 200]
 
 
 def test_without_a_teacher_s_size_there_is_nothing_to_compare() -> None:
-    assert plots.size_plot(imported_report()) == ""
+    assert sizes.size_plot(imported_report()) == ""
 
 
 @pytest.mark.parametrize("measured", [True, False])
@@ -156,9 +156,9 @@ def test_the_teacher_s_size_is_measured_or_else_as_the_student_knows_it(measured
     report = full_report()
     if not measured:
         report = dataclasses.replace(report, costs=(), taught=None)
-    assert plots.teacher_parameters(report) == 23_528_522
+    assert sizes.teacher_parameters(report) == 23_528_522
     alone = dataclasses.replace(report, costs=(), students=(), taught=None)
-    assert plots.teacher_parameters(alone) == 0
+    assert sizes.teacher_parameters(alone) == 0
 
 
 def test_names_from_data_cannot_leave_their_element() -> None:
@@ -167,14 +167,14 @@ def test_names_from_data_cannot_leave_their_element() -> None:
     report = dataclasses.replace(
         full_report(), heads=heads, students=(student(evil, 0.9, name=evil),)
     )
-    for drawn in (plots.accuracy_plot(report), plots.size_plot(report)):
+    for drawn in (plots.accuracy_plot(report), sizes.size_plot(report)):
         read(drawn)
         assert "<script" not in drawn
 
 
 def test_drawing_twice_gives_the_same_bytes() -> None:
     def all_of(report: Report) -> list[str]:
-        drawn = [plots.accuracy_plot(report), plots.size_plot(report)]
+        drawn = [plots.accuracy_plot(report), sizes.size_plot(report)]
         return [*drawn, *plots.distortion_plots(report)]
 
     assert all_of(full_report()) == all_of(full_report())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from distill.findings import Report
-from distill.reporting import plots, tables
+from distill.reporting import plots, sizes, tables
 from distill.reporting.derived import TOLERANCE, WITHIN, Derived
 from distill.reporting.tables import Table
 from distill.reporting.text import (
@@ -190,7 +190,7 @@ def _checks(report: Report) -> Iterator[str]:
 
 
 def _students(report: Report, derived: Derived) -> Section:
-    plot = plots.size_plot(report)
+    plot = sizes.size_plot(report)
     return Section(
         "Students",
         (
