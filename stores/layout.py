@@ -1,8 +1,8 @@
 """The files of a store, byte for byte: names, ``zarr.json`` documents and the manifest.
 
-A store is a zarr v3 group. Its own ``zarr.json`` is the manifest: spec, size and digests of every
-other file, and a seal over the whole document; it is written last. Every byte of every file is
-implied by the spec and the rows, so two stores of the same rows are the same bytes.
+A store is a zarr v3 group. Its own ``zarr.json`` is the manifest: the spec, the checksum of every
+chunk, and a seal over the whole document; it is written last. Every byte of every file is implied
+by the spec and the rows, so two stores of the same rows are the same bytes.
 """
 
 import hashlib
@@ -27,21 +27,16 @@ SECOND_AXIS = {"features": ("dim",), "logits": ("class",)}
 
 
 @dataclass(frozen=True)
-class FileRecord:
-    """What one file held when it was written. ``crc32c`` is a chunk's last four bytes, in hex."""
-
-    bytes: int
-    sha256: str
-    crc32c: str = ""
-
-
-@dataclass(frozen=True)
 class Manifest:
-    """What a group's ``zarr.json`` says. ``files`` is empty until the store is complete."""
+    """What a group's ``zarr.json`` says.
+
+    ``checksums`` is the CRC-32C of every chunk, in hex, by column and in order; it is empty until
+    the store is complete. Other files need no entry: the spec implies their every byte.
+    """
 
     spec: StoreSpec
     complete: bool
-    files: Mapping[str, FileRecord]
+    checksums: Mapping[str, tuple[str, ...]]
 
     def to_bytes(self) -> bytes:
         """Write the document and seal it."""
@@ -49,17 +44,19 @@ class Manifest:
             "format": FORMAT,
             "complete": self.complete,
             "spec": self.spec.to_json(),
-            "files": {name: _record_to_json(record) for name, record in self.files.items()},
+            "checksums": self._plain_checksums(),
             "seal": "",
         }
-        document = _group(ours)
-        ours["seal"] = _sha256(dump(document))
-        return dump(document)
+        ours["seal"] = _sha256(dump(_group(ours)))
+        return dump(_group(ours))
 
     def digest(self) -> str:
         """Identity of the finished content, whatever library versions made it."""
-        files = {name: _record_to_json(record) for name, record in self.files.items()}
-        return _sha256(dump({"spec": self.spec.compared(), "files": files}))
+        plain = {"spec": self.spec.compared(), "checksums": self._plain_checksums()}
+        return _sha256(dump(plain))
+
+    def _plain_checksums(self) -> dict[str, list[str]]:
+        return {name: list(checksums) for name, checksums in self.checksums.items()}
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -110,11 +107,6 @@ def array_document(column: Column, spec: StoreSpec) -> bytes:
     )
 
 
-def document_record(document: bytes) -> FileRecord:
-    """Say of an array's document what the manifest does."""
-    return FileRecord(len(document), _sha256(document))
-
-
 def root_document() -> bytes:
     """Write the ``zarr.json`` of the group that holds the splits."""
     return dump({"zarr_format": 3, "node_type": "group", "attributes": {}})
@@ -130,16 +122,11 @@ def chunk_file(column: Column, index: int) -> str:
     return f"{column.name}/c/{index}" + "/0" * len(column.per_row)
 
 
-def expected_files(spec: StoreSpec) -> set[str]:
-    """Every file of a finished store but the manifest."""
+def store_files(spec: StoreSpec) -> set[str]:
+    """Every file of a finished store."""
     columns = spec.columns.values()
     chunks = {chunk_file(c, index) for c in columns for index in range(spec.chunks)}
-    return chunks | {array_file(column) for column in columns}
-
-
-def chunk_bytes(column: Column, spec: StoreSpec) -> int:
-    """Size of every chunk file of an array: the last is padded to full length, as zarr asks."""
-    return spec.chunk_rows * max(1, column.width) * np.dtype(column.dtype).itemsize + CRC_BYTES
+    return chunks | {array_file(column) for column in columns} | {GROUP_FILE}
 
 
 def dump(document: Mapping[str, Any]) -> bytes:
@@ -164,18 +151,11 @@ def _parse(path: Path, ours: dict[str, Any]) -> Manifest:
         spec = StoreSpec(**(ours["spec"] | {"classes": tuple(ours["spec"]["classes"])}))
     except (TypeError, SpecError) as error:  # sealed, so not damage: someone else's writing
         raise StoreError(f"{path / GROUP_FILE} holds no readable spec: {error}") from error
-    files = {
-        name: FileRecord(record["bytes"], record["sha256"], record.get("crc32c", ""))
-        for name, record in ours["files"].items()
-    }
-    if files.keys() != (expected_files(spec) if ours["complete"] else set()):
-        raise StoreError(f"{path / GROUP_FILE} lists other files than its spec implies")
-    return Manifest(spec, ours["complete"], files)
-
-
-def _record_to_json(record: FileRecord) -> dict[str, Any]:
-    plain = {"bytes": record.bytes, "sha256": record.sha256}
-    return plain | ({"crc32c": record.crc32c} if record.crc32c else {})
+    checksums = {name: tuple(found) for name, found in ours["checksums"].items()}
+    implied = dict.fromkeys(spec.columns, spec.chunks) if ours["complete"] else {}
+    if {name: len(found) for name, found in checksums.items()} != implied:
+        raise StoreError(f"{path / GROUP_FILE} lists other chunks than its spec implies")
+    return Manifest(spec, ours["complete"], checksums)
 
 
 def _sha256(data: bytes) -> str:

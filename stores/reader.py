@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64, Shaped
 
 from stores.errors import IncompleteStoreError, MissingStoreError, StoreDamagedError, StoreError
-from stores.files import BadFileError, read_chunk
+from stores.files import BadFileError, empty_chunk, read_known_chunk
 from stores.layout import Manifest, array_document, array_file, chunk_file, read_manifest
 from stores.spec import Column, StoreSpec
 
@@ -67,7 +67,7 @@ class FeatureStore:
             start, stop = self.spec.rows_of(index)
             read: dict[str, Any] = dict.fromkeys(("labels", "features", "logits"))
             for column in asked:
-                read[column.name] = _room(column, stop - start)
+                read[column.name] = empty_chunk(column, stop - start)
                 self.read_into(column, index, read[column.name])
             yield Chunk(index=index, start=start, stop=stop, **read)
 
@@ -83,13 +83,13 @@ class FeatureStore:
         """Fill ``into`` with the rows of one chunk; it may be part of a larger array."""
         start, stop = self.spec.rows_of(index)
         whole = stop - start == self.spec.chunk_rows
-        target = into if whole else _room(column, self.spec.chunk_rows)
-        file = chunk_file(column, index)
+        target = into if whole else empty_chunk(column, self.spec.chunk_rows)
+        file = self.path / chunk_file(column, index)
         try:
-            read_chunk(self.path / file, target, self._manifest.files[file].crc32c)
+            read_known_chunk(file, target, self._manifest.checksums[column.name][index])
         except BadFileError as error:
             raise StoreDamagedError(
-                f"{self.path / file} {error}: chunk {index}, rows {start} to {stop - 1}; repair "
+                f"{file} {error}: chunk {index}, rows {start} to {stop - 1}; repair "
                 "the store and run the stage that makes it again"
             ) from None
         if not whole:
@@ -100,7 +100,7 @@ class FeatureStore:
         stop = self.spec.rows if stop is None else stop
         if not 0 <= start <= stop <= self.spec.rows:
             raise StoreError(f"rows {start} to {stop} are not within 0 to {self.spec.rows}")
-        rows = _room(column, stop - start)
+        rows = empty_chunk(column, stop - start)
         step = self.spec.chunk_rows
         for index in range(start // step, -(-stop // step) if stop > start else 0):
             first, last = self.spec.rows_of(index)
@@ -108,7 +108,7 @@ class FeatureStore:
             if (low, high) == (first, last):
                 self.read_into(column, index, rows[low - start : high - start])
             else:
-                chunk = _room(column, last - first)
+                chunk = empty_chunk(column, last - first)
                 self.read_into(column, index, chunk)
                 rows[low - start : high - start] = chunk[low - first : high - first]
         return rows
@@ -160,7 +160,3 @@ def split_folders(root: Path) -> list[Path]:
     known = {name: place for place, name in enumerate(SPLIT_ORDER)}
     folders = [entry for entry in root.iterdir() if entry.is_dir()]
     return sorted(folders, key=lambda entry: (known.get(entry.name, len(known)), entry.name))
-
-
-def _room(column: Column, rows: int) -> np.ndarray:
-    return np.empty((rows, *column.per_row), dtype=column.dtype)

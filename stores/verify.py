@@ -6,28 +6,25 @@ damaged files away, so that the stage that made the store redoes just their chun
 
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stores.errors import IncompleteStoreError, MissingStoreError, StoreDamagedError, StoreError
-from stores.files import BadFileError, inspect_file, write_whole
+from stores.files import BadFileError, empty_chunk, read_known_chunk, write_whole
 from stores.layout import (
     GROUP_FILE,
     ROOT_SUFFIX,
     SCRATCH_SUFFIX,
-    FileRecord,
     Manifest,
     array_document,
     array_file,
+    chunk_file,
     read_manifest,
     root_document,
+    store_files,
 )
 from stores.locking import hold
 from stores.reader import split_folders
-from stores.spec import StoreSpec
-
-THREADS = 2  # hashing and reading overlap; more would only queue for the disk
 
 
 @dataclass(frozen=True)
@@ -90,22 +87,26 @@ def repair_store(path: Path, damages: Sequence[Damage]) -> None:
 
 
 def _damages(path: Path, manifest: Manifest) -> Iterator[Damage]:
-    yield from _strangers(path, set(manifest.files) | {GROUP_FILE})
-    with ThreadPoolExecutor(THREADS) as pool:
-        names = sorted(manifest.files, key=_in_order)
-        reasons = pool.map(lambda name: _reason(path / name, manifest.files[name]), names)
-        for name, reason in zip(names, reasons, strict=True):
-            if reason:
-                yield Damage(name, reason, *_place(manifest.spec, name))
+    spec = manifest.spec
+    yield from _strangers(path, store_files(spec))
+    for name, column in spec.columns.items():
+        reason = _reason_of_document(path / array_file(column), array_document(column, spec))
+        if reason:
+            yield Damage(array_file(column), reason)
+        room = empty_chunk(column, spec.chunk_rows)
+        for index, checksum in enumerate(manifest.checksums[name]):
+            file = chunk_file(column, index)
+            try:
+                read_known_chunk(path / file, room, checksum)
+            except BadFileError as error:
+                yield Damage(file, str(error), index, spec.rows_of(index))
 
 
-def _reason(file: Path, record: FileRecord) -> str:
-    """Say what is wrong with a file, or nothing."""
-    try:
-        found = inspect_file(file, record.bytes)
-    except BadFileError as error:
-        return str(error)
-    return "" if found.sha256 == record.sha256 else "holds other bytes than were written"
+def _reason_of_document(file: Path, expected: bytes) -> str:
+    """Say what is wrong with a ``zarr.json``, or nothing."""
+    if not file.is_file():
+        return "is not a file" if file.exists() else "is missing"
+    return "" if file.read_bytes() == expected else "holds other bytes than were written"
 
 
 def _strangers(folder: Path, known: set[str]) -> Iterator[Damage]:
@@ -115,30 +116,15 @@ def _strangers(folder: Path, known: set[str]) -> Iterator[Damage]:
             yield Damage(name, "is not part of the store")
 
 
-def _place(spec: StoreSpec, name: str) -> tuple[int | None, tuple[int, int] | None]:
-    """Chunk and rows of a file's name."""
-    parts = name.split("/")
-    if parts[1] != "c":
-        return None, None
-    return int(parts[2]), spec.rows_of(int(parts[2]))
-
-
-def _in_order(name: str) -> tuple[str, int]:
-    parts = name.split("/")
-    return parts[0], int(parts[2]) if len(parts) > 2 else -1
-
-
 def _damages_of_root(root: Path) -> Iterator[Damage]:
     splits = split_folders(root)
     if not splits:
         raise MissingStoreError(f"there is no store in {root}")
-    document = root / GROUP_FILE
-    if not document.is_file():
-        yield Damage(GROUP_FILE, "is missing")
-    elif document.read_bytes() != root_document():
-        yield Damage(GROUP_FILE, "holds other bytes than were written")
+    reason = _reason_of_document(root / GROUP_FILE, root_document())
+    if reason:
+        yield Damage(GROUP_FILE, reason)
     for entry in sorted(root.iterdir()):
-        if entry not in splits and entry != document:
+        if entry not in splits and entry.name != GROUP_FILE:
             yield Damage(entry.name, "is not part of the store")
     for split in splits:
         for damage in _damages_of_split(split):
@@ -169,7 +155,7 @@ def _repair(path: Path, damages: Sequence[Damage]) -> None:
         if array_file(column) in {damage.file for damage in damages}:
             _put(path, array_file(column), array_document(column, manifest.spec))
     if any(damage.chunk is not None for damage in damages):
-        _put(path, GROUP_FILE, Manifest(manifest.spec, complete=False, files={}).to_bytes())
+        _put(path, GROUP_FILE, Manifest(manifest.spec, complete=False, checksums={}).to_bytes())
 
 
 def _repair_root(root: Path, damages: Sequence[Damage]) -> None:

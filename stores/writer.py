@@ -4,7 +4,6 @@ Killed at any moment and begun again with the same spec, a store ends as the sam
 is there whole or not at all, what is there is checked before it is kept, and scratch files go.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -13,18 +12,22 @@ from filelock import FileLock
 from jaxtyping import Shaped
 
 from stores.errors import SpecError, StoreDamagedError, StoreError
-from stores.files import BadFileError, chunk_values, inspect_chunk, write_chunk, write_whole
+from stores.files import (
+    BadFileError,
+    chunk_values,
+    empty_chunk,
+    read_chunk,
+    write_chunk,
+    write_whole,
+)
 from stores.layout import (
     GROUP_FILE,
     ROOT_SUFFIX,
     SCRATCH_SUFFIX,
-    FileRecord,
     Manifest,
     array_document,
     array_file,
-    chunk_bytes,
     chunk_file,
-    document_record,
     read_manifest,
     root_document,
 )
@@ -64,8 +67,7 @@ class StoreWriter:
         self.spec = manifest.spec
         self._complete = manifest.complete
         self._lock = lock
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="store-digest")
-        self._written: dict[int, dict[str, FileRecord]] = {}
+        self._written: dict[int, dict[str, str]] = {}  # checksums, by chunk and column
         if not self._complete:
             self._written = _sound_chunks(path, self.spec)
 
@@ -100,17 +102,16 @@ class StoreWriter:
         columns = self.spec.columns
         # The chunk of features says that the unit is there: it goes first and comes last.
         (self.path / chunk_file(columns["features"], index)).unlink(missing_ok=True)
-        records: dict[str, FileRecord] = {}
+        checksums: dict[str, str] = {}
         for name, column in columns.items():
-            file = chunk_file(column, index)
             values = chunk_values(column, rows[name], self.spec.chunk_rows)
             scratch = self.path / f"chunk{SCRATCH_SUFFIX}"
-            records[file] = write_chunk(self.path / file, values, scratch, self._pool)
-        self._written[index] = records
+            file = self.path / chunk_file(column, index)
+            checksums[name] = write_chunk(file, values, scratch)
+        self._written[index] = checksums
 
     def close(self) -> None:
         """Let go of the store as it is."""
-        self._pool.shutdown()
         self._lock.release()
 
     def __enter__(self) -> "StoreWriter":
@@ -130,12 +131,11 @@ class StoreWriter:
 
     def _finish(self) -> None:
         """Write the manifest: the last write makes it true."""
-        files: dict[str, FileRecord] = {}
-        for column in self.spec.columns.values():
-            files[array_file(column)] = document_record(array_document(column, self.spec))
-        for records in self._written.values():
-            files.update(records)
-        manifest = Manifest(self.spec, complete=True, files=files)
+        every = range(self.spec.chunks)
+        checksums = {
+            name: tuple(self._written[index][name] for index in every) for name in self.spec.columns
+        }
+        manifest = Manifest(self.spec, complete=True, checksums=checksums)
         _write_document(self.path, GROUP_FILE, manifest.to_bytes())
         self._complete = True
 
@@ -150,7 +150,7 @@ def _begin(path: Path, spec: StoreSpec) -> Manifest:
             return manifest
     else:
         _refuse_strangers(path, spec)
-        manifest = Manifest(spec, complete=False, files={})
+        manifest = Manifest(spec, complete=False, checksums={})
     for scratch in path.glob(f"*{SCRATCH_SUFFIX}"):
         scratch.unlink()
     root = path.parent / GROUP_FILE
@@ -182,16 +182,15 @@ def _refuse_strangers(path: Path, spec: StoreSpec) -> None:
             )
 
 
-def _sound_chunks(path: Path, spec: StoreSpec) -> dict[int, dict[str, FileRecord]]:
-    """Chunks of which every file is there and passes its checksum; reads all of them."""
-    sound: dict[int, dict[str, FileRecord]] = {}
+def _sound_chunks(path: Path, spec: StoreSpec) -> dict[int, dict[str, str]]:
+    """Checksums of the chunks whose every file is there and sound; reads all that is there."""
+    sound: dict[int, dict[str, str]] = {}
     columns = list(reversed(spec.columns.values()))  # features first: the last to be written
+    room = {column.name: empty_chunk(column, spec.chunk_rows) for column in columns}
     for index in range(spec.chunks):
         try:
             sound[index] = {
-                chunk_file(column, index): inspect_chunk(
-                    path / chunk_file(column, index), chunk_bytes(column, spec)
-                )
+                column.name: read_chunk(path / chunk_file(column, index), room[column.name])
                 for column in columns
             }
         except BadFileError:

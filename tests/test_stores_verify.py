@@ -57,7 +57,7 @@ def test_a_flip_of_any_byte_of_any_file_is_found_and_named(tmp_path: Path) -> No
             assert (damage.file, damage.chunk, damage.rows) == (name, *place_of(name))
             flips += 1
         file.write_bytes(sound)
-    assert flips > 2500
+    assert flips > 2000
     assert verify_store(root) == []
 
 
@@ -144,7 +144,7 @@ def test_chunks_that_changed_places_are_found(root: Path) -> None:
     first, second = store / "features/c/0/0", store / "features/c/1/0"
     shutil.copy(second, first)
     assert verify_store(store) == [
-        Damage("features/c/0/0", "holds other bytes than were written", 0, (0, 4))
+        Damage("features/c/0/0", "holds another chunk than was written there", 0, (0, 4))
     ]
     shutil.copy(root / "test" / "features/c/0/0", first)  # the same rows: the same bytes
     assert verify_store(store) == []
@@ -185,9 +185,9 @@ def test_several_damages_are_all_named_in_order(root: Path) -> None:
     (root / "train" / "features/c/1/0").unlink()
     assert [str(damage) for damage in verify_store(root)] == [
         "train/features/c/1/0 is missing (rows 4 to 7)",
-        "test/features/c/0/0 holds other bytes than were written (rows 0 to 3)",
-        "test/features/c/2/0 holds other bytes than were written (rows 8 to 9)",
-        "test/ids/c/1 holds other bytes than were written (rows 4 to 7)",
+        "test/ids/c/1 fails its checksum (rows 4 to 7)",
+        "test/features/c/0/0 fails its checksum (rows 0 to 3)",
+        "test/features/c/2/0 fails its checksum (rows 8 to 9)",
     ]
 
 
