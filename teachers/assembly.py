@@ -1,6 +1,5 @@
 """From what a family built to a Teacher: tap, map the head, look at one batch, write the card."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,18 +94,6 @@ def make_teacher(
     )
     device = resolve_device(device)
     return assemble(name, built, layer="", options={}, classes=classes, device=device, dtype="")
-
-
-def rehead(
-    teacher: NetworkTeacher, head: nn.Linear | None, labels: Sequence[str], classes: Sequence[str]
-) -> NetworkTeacher:
-    """The same teacher with another head (or new tensors): mapped, digested, noted."""
-    mapped, named, note = map_head(head, labels, classes)
-    notes = (*teacher.card.notes, note) if note else teacher.card.notes
-    weights = digest(teacher.module, mapped)
-    card = dataclasses.replace(teacher.card, classes=named, weights=weights, notes=notes)
-    moved = None if mapped is None else mapped.to(teacher.device)
-    return dataclasses.replace(teacher, card=card, head=moved)
 
 
 def _probe(modality: Modality) -> list[Any]:

@@ -31,7 +31,9 @@ def _check_cuda(name: str, index: str) -> None:
         raise DeviceError(f"device {name!r} is not there: torch sees no CUDA GPU; use cpu or auto")
     count = torch.cuda.device_count()
     if index and int(index) >= count:
-        raise DeviceError(f"device {name!r} is not there: this machine has cuda:0 to {count - 1}")
+        raise DeviceError(
+            f"device {name!r} is not there: this machine has cuda:0 to cuda:{count - 1}"
+        )
 
 
 def resolve_dtype(name: str, device: str) -> str:

@@ -1,22 +1,21 @@
 """A name to a Teacher, loaded when asked for: ``timm/resnet50.a1_in1k``, ``hf/FOLDER``."""
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from teachers.assembly import assemble, jsonable, rehead
+from teachers.assembly import assemble, jsonable
 from teachers.backbone import Built, Request
 from teachers.base import Teacher
 from teachers.devices import resolve_device
 from teachers.errors import TeacherError, UnknownTeacherError, WeightsError, nearest, one_line
-from teachers.network import NetworkTeacher
+from teachers.factory import call_factory, refit
 from teachers.pooling import KINDS
-from teachers.saved import Saved, bare, fill, read_saved
-from teachers.weights import load_state, read_state
+from teachers.saved import Saved, fill, read_saved
+from teachers.weights import WORDS
 
 
 def _timm(request: Request) -> Built:
@@ -42,7 +41,6 @@ FAMILIES: dict[str, Callable[[Request], Built]] = {
     "torchvision": _torchvision,
     "hf": _transformers,
 }
-WORDS = ("pretrained", "random")
 
 
 def load_teacher(
@@ -74,7 +72,10 @@ def load_teacher(
     family, _, short = name.partition("/")
     if family not in FAMILIES or not short:
         if ":" in name:
-            return _refit(_from_factory(name, options, seed), name, weights, classes)
+            if image_size or layer or preprocessing:
+                raise TeacherError(f"{name} takes its settings by its own arguments, the options")
+            own = call_factory(name, options, seed)
+            return refit(own, name, options, weights, classes, device, dtype)
         raise UnknownTeacherError(_unknown(name))
     request = Request(
         name=short,
@@ -149,40 +150,6 @@ def _taught(built: Built, saved: Saved, layer: str, source: str) -> Built:
         return dataclasses.replace(built, head=head, labels=saved.classes)
     note = "the head it was taught with was dropped: it reads another layer"
     return dataclasses.replace(built, head=None, notes=(*built.notes, note))
-
-
-def _from_factory(name: str, options: Mapping[str, Any], seed: int) -> Teacher:
-    """Call one's own ``factory(**options)``, which must return a ``Teacher``."""
-    module_name, _, factory_name = name.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownTeacherError(
-            f"no teacher named {name!r}: {one_line(error)}; its folder must be on PYTHONPATH"
-        ) from error
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        teacher = factory(**options)
-    if not isinstance(teacher, Teacher):
-        raise TeacherError(f"{name} returned {type(teacher).__name__}, which is not a Teacher")
-    return teacher
-
-
-def _refit(teacher: Teacher, name: str, weights: str, classes: Sequence[str]) -> Teacher:
-    """One's own teacher with weights from a file or a saved folder put into it."""
-    if weights in WORDS and not classes:
-        return teacher
-    if not isinstance(teacher, NetworkTeacher):
-        if weights in WORDS:
-            return teacher
-        raise WeightsError(f"{name} must load {weights} itself, or return what make_teacher gives")
-    head, labels = teacher.head, teacher.card.classes
-    if weights not in WORDS and Path(weights).is_dir():
-        saved = read_saved(Path(weights), name)
-        head, labels = fill(bare(teacher.module), saved, weights), saved.classes
-    elif weights not in WORDS:
-        load_state(bare(teacher.module), read_state(Path(weights)), source=weights)
-    return rehead(teacher, head, labels, classes)
 
 
 def _unknown(name: str) -> str:

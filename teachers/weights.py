@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from teachers.errors import WeightsError, one_line
 
 State = dict[str, torch.Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema")
+WORDS = ("pretrained", "random")  # instead of a file
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 
 
@@ -42,7 +44,9 @@ def _safetensors(path: Path) -> State:
 
 def _pickled(path: Path) -> State:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols, for files refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is a pickle that holds more than tensors, or is damaged: it is not loaded, "

@@ -1,0 +1,422 @@
+"""Weights: files and folders in, refusals that run nothing and name what is wrong."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from teachers import (
+    DeviceError,
+    NetworkTeacher,
+    TeacherError,
+    UnknownTeacherError,
+    WeightsError,
+    load_teacher,
+    make_teacher,
+    resolve_device,
+    resolve_dtype,
+    save_teacher,
+)
+from tests.teachers_examples import bert_folder
+
+NAME = "timm/resnet10t"
+
+
+def images(count: int = 2) -> list[Image.Image]:
+    noise = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return [Image.fromarray(pixels) for pixels in noise]
+
+
+def small(weights: str | Path = "random", name: str = NAME, **settings: Any) -> NetworkTeacher:
+    teacher = load_teacher(name, weights=str(weights), **{"image_size": 32, **settings})
+    assert isinstance(teacher, NetworkTeacher)
+    return teacher
+
+
+def network(classes: int = 5, seed: int = 1, name: str = "resnet10t") -> nn.Module:
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made: nn.Module = timm.create_model(name, num_classes=classes).eval()
+    return made
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    return network().state_dict()
+
+
+@pytest.fixture
+def weights(tmp_path: Path, state: dict[str, torch.Tensor]) -> Path:
+    save_file(state, tmp_path / "five.safetensors")
+    return tmp_path / "five.safetensors"
+
+
+def test_a_file_gives_the_network_and_a_head_for_as_many_classes_as_it_has(weights: Path) -> None:
+    teacher = small(weights)
+    prepared = teacher.prepare(images())
+    outputs = teacher.embed(prepared)
+    with torch.inference_mode():
+        expected = network()(prepared["pixel_values"])
+    assert teacher.card.classes == ("0", "1", "2", "3", "4")
+    assert outputs.logits is not None
+    np.testing.assert_allclose(outputs.logits, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_digest_is_of_the_tensors_and_not_of_the_file(
+    weights: Path, state: dict[str, torch.Tensor]
+) -> None:
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in state.items()}}, weights.parent / "a.pth"
+    )
+    assert small(weights).card.weights == small(weights.parent / "a.pth").card.weights
+    state = dict(state)
+    state["fc.bias"] = state["fc.bias"] + 1
+    save_file(state, weights.parent / "b.safetensors")
+    assert small(weights.parent / "b.safetensors").card.weights != small(weights).card.weights
+
+
+def test_a_head_without_class_names_is_dropped_where_the_data_has_names(weights: Path) -> None:
+    teacher = small(weights, classes=("a", "b", "c", "d", "e"))
+    assert teacher.head is None
+    assert teacher.card.classes == ()
+    assert "its 5 classes have no names" in teacher.card.notes[0]
+    assert teacher.embed(teacher.prepare(images())).logits is None
+
+
+def test_imagenet_classes_are_found_by_name(tmp_path: Path) -> None:
+    whole = network(1000)
+    save_file(whole.state_dict(), tmp_path / "w.safetensors")
+    classes = ("Goldfish", "tinca_tinca", "hammerhead")  # rows 1, 0 and 4
+    teacher = small(tmp_path / "w.safetensors", classes=classes)
+    prepared = teacher.prepare(images())
+    with torch.inference_mode():
+        expected = whole(prepared["pixel_values"])[:, [1, 0, 4]]
+    logits = teacher.embed(prepared).logits
+    assert teacher.card.classes == classes
+    assert logits is not None
+    np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-4, atol=1e-5)
+    unknown = small(tmp_path / "w.safetensors", classes=("goldfish", "unicorn", "yeti"))
+    assert unknown.head is None
+    assert "it does not know 'unicorn' and 1 more" in unknown.card.notes[0]
+    double = small(tmp_path / "w.safetensors", classes=("crane", "goldfish"))
+    assert double.head is None  # ImageNet has two cranes: a bird and a machine
+
+
+def test_torchvision_files_with_another_number_of_classes_are_read(tmp_path: Path) -> None:
+    from torchvision.models import resnet18
+
+    whole = resnet18(num_classes=3).eval()
+    torch.save(whole.state_dict(), tmp_path / "w.pth")
+    teacher = small(tmp_path / "w.pth", "torchvision/resnet18")
+    prepared = teacher.prepare(images())
+    with torch.inference_mode():
+        expected = whole(prepared["pixel_values"])
+    logits = teacher.embed(prepared).logits
+    assert logits is not None
+    np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_classifier_that_is_not_linear_in_the_feature_is_dropped(tmp_path: Path) -> None:
+    from torchvision.models import squeezenet1_1
+
+    torch.save(squeezenet1_1(num_classes=3).state_dict(), tmp_path / "w.pth")
+    teacher = small(tmp_path / "w.pth", "torchvision/squeezenet1_1", image_size=64)
+    assert teacher.head is None
+    assert "it is not linear in the feature" in teacher.card.notes[0]
+
+
+def test_position_embeddings_are_resized_to_the_image_size_asked_for(tmp_path: Path) -> None:
+    vit = network(0, name="vit_tiny_patch16_224")
+    save_file(vit.state_dict(), tmp_path / "w.safetensors")
+    teacher = small(tmp_path / "w.safetensors", "timm/vit_tiny_patch16_224", image_size=48)
+    assert teacher.embed(teacher.prepare(images())).features.shape == (2, 192)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (os.environ["EVIL_PATH"],))
+
+
+def test_a_pickle_that_needs_more_than_tensors_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVIL_PATH", str(tmp_path / "ran"))
+    torch.save({"fc.weight": Evil()}, tmp_path / "evil.pth")
+    (tmp_path / "plain.bin").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.pth", "plain.bin"):
+        with pytest.raises(WeightsError, match="is a pickle that holds more than tensors"):
+            small(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.safetensors", b"not weights", "a.safetensors is not a sound safetensors file"),
+        ("a.pth", b"not weights", "a.pth is a pickle that holds more than tensors, or is damaged"),
+        ("a.pth", b"", "a.pth is not a sound weights file"),
+    ],
+)
+def test_a_damaged_file_is_told(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        small(tmp_path / name)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_do_not_fit_name_keys_and_shapes(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    wrong = dict(state)
+    wrong["layer1.0.conv1.weight"] = torch.zeros(3, 3)
+    del wrong["bn1.weight"]
+    wrong["extra"] = torch.zeros(1)
+    save_file(wrong, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError) as caught:
+        small(tmp_path / "w.safetensors")
+    message = str(caught.value)
+    assert "layer1.0.conv1.weight is (3, 3), the network has (64, 64, 3, 3)" in message
+    assert "1 missing (bn1.weight)" in message
+    assert "1 unexpected (extra)" in message
+    assert "\n" not in message
+    save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors")
+    with pytest.raises(WeightsError, match=r"does not fit torchvision/resnet18: it has no fc\.w"):
+        small(tmp_path / "b.safetensors", "torchvision/resnet18")
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights file .*nowhere.pth"):
+        small(tmp_path / "nowhere.pth")
+
+
+OFFLINE = """
+import sys, time
+sys.modules["tensorflow"] = None
+from teachers import WeightsError, load_teacher
+load_teacher("timm/resnet10t", weights="random", image_size=32)
+for name in ("timm/resnet50", "torchvision/resnet50", "hf/bert-base-uncased"):
+    begun = time.perf_counter()
+    try:
+        load_teacher(name)
+    except WeightsError as error:
+        print(f"{time.perf_counter() - begun:.1f} {error}")
+"""
+
+
+@pytest.mark.parametrize("told", ["1", "0"])
+def test_weights_that_are_nowhere_fail_at_once_and_say_what_to_give(
+    told: str, tmp_path: Path
+) -> None:
+    """With HF_HUB_OFFLINE, and on a machine that merely has no network (no retries)."""
+    if told == "0" and _hub_resolves():
+        pytest.skip("this machine has a network")
+    environment = {**os.environ, "HF_HUB_OFFLINE": told, "HF_HOME": str(tmp_path)}
+    environment["TORCH_HOME"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stdout + done.stderr
+    for line, name, hint in zip(
+        lines,
+        ("timm/resnet50", "torchvision/resnet50", "hf/bert-base-uncased"),
+        ("--weights FILE.safetensors", "--weights FILE.safetensors", "hf/FOLDER"),
+        strict=True,
+    ):
+        seconds, _, message = line.partition(" ")
+        assert message.startswith(f"the weights of {name} are not on this machine")
+        assert hint in message
+        assert float(seconds) < 15
+    assert "Traceback" not in done.stderr
+
+
+def _hub_resolves() -> bool:
+    import socket
+
+    from huggingface_hub import constants
+
+    try:
+        socket.getaddrinfo(constants.ENDPOINT.partition("//")[2], None)
+    except OSError:
+        return False
+    return True
+
+
+def taught(folder: Path, **settings: Any) -> tuple[NetworkTeacher, nn.Linear]:
+    """A teacher whose weights are not the random ones, saved with a head of three classes."""
+    teacher = small(seed=5, **settings)
+    head = nn.Linear(teacher.card.dim, 3)
+    with torch.no_grad():
+        for parameter in teacher.module.parameters():
+            parameter.mul_(1.01)
+    save_teacher(folder, teacher, ("x", "y", "z"), head)
+    return teacher, head
+
+
+def test_a_saved_teacher_is_the_same_teacher(tmp_path: Path) -> None:
+    teacher, head = taught(tmp_path / "t", options={"stem_width": 16})
+    back = small(tmp_path / "t", image_size=0, classes=("z", "x", "y"))
+    prepared = teacher.prepare(images())
+    expected = teacher.embed(prepared).features
+    outputs = back.embed(back.prepare(images()))
+    np.testing.assert_array_equal(outputs.features, expected)
+    with torch.inference_mode():
+        logits = head(torch.from_numpy(expected))[:, [2, 0, 1]]
+    assert outputs.logits is not None
+    np.testing.assert_allclose(outputs.logits, logits.numpy(), rtol=1e-5, atol=1e-6)
+    assert back.card.classes == ("z", "x", "y")
+    assert back.card.options == {"stem_width": 16}
+    assert back.card.preprocessing == teacher.card.preprocessing
+    assert {path.name for path in (tmp_path / "t").iterdir()} == {
+        "teacher.safetensors",
+        "teacher.json",
+    }
+
+
+def test_a_saved_text_teacher_is_the_same_teacher(tmp_path: Path) -> None:
+    name = f"hf/{bert_folder(tmp_path / 'bert')}"
+    teacher = load_teacher(name, pooling="cls")
+    save_teacher(tmp_path / "t", teacher, (), None)
+    back = load_teacher(name, weights=str(tmp_path / "t"), pooling="cls")
+    assert back.card == teacher.card
+    with pytest.raises(WeightsError, match="was taught with pooling cls, now it is mean"):
+        load_teacher(name, weights=str(tmp_path / "t"))
+    with pytest.raises(WeightsError, match="preprocessing max_length = 32, now it is 9"):
+        load_teacher(name, weights=str(tmp_path / "t"), pooling="cls", max_length=9)
+
+
+def test_another_layer_of_a_saved_teacher_drops_the_head_it_was_taught_with(tmp_path: Path) -> None:
+    taught(tmp_path / "t")
+    back = small(tmp_path / "t", layer="layer2")
+    assert back.head is None
+    assert any("it reads another layer" in note for note in back.card.notes)
+
+
+def test_a_saved_teacher_refuses_what_it_was_not_taught_with(tmp_path: Path) -> None:
+    taught(tmp_path / "t")
+    with pytest.raises(WeightsError, match="holds timm/resnet10t, not timm/resnet18"):
+        small(tmp_path / "t", "timm/resnet18")
+    with pytest.raises(WeightsError, match=r"preprocessing crop_pct = .*, now it is 0.5"):
+        small(tmp_path / "t", preprocessing={"crop_pct": 0.5})
+    with pytest.raises(TeacherError, match="the head has 3 classes, 2 names given"):
+        save_teacher(tmp_path / "u", small(), ("a", "b"), nn.Linear(512, 3))
+
+
+def test_a_half_written_or_changed_teacher_is_never_loaded(tmp_path: Path) -> None:
+    taught(tmp_path / "t")
+    tensors = tmp_path / "t" / "teacher.safetensors"
+    sound = tensors.read_bytes()
+    tensors.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    with pytest.raises(WeightsError, match=r"teacher.safetensors is missing or damaged"):
+        small(tmp_path / "t")
+    tensors.write_bytes(sound)
+    small(tmp_path / "t")
+    card = tmp_path / "t" / "teacher.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "format": 99}))
+    with pytest.raises(WeightsError, match="has format 99, this version reads 1"):
+        small(tmp_path / "t")
+    card.unlink()
+    with pytest.raises(WeightsError, match=r"holds no finished teacher \(no teacher.json\)"):
+        small(tmp_path / "t")
+
+
+def own_network(width: int = 4) -> NetworkTeacher:
+    """What a user's ``module:factory`` looks like."""
+    from teachers.images import PrepareImages
+
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, width))
+    return make_teacher(
+        layers,
+        name="tests.test_teachers_weights:own_network",
+        prepare=PrepareImages(_pixels),
+        head=nn.Linear(width, 2),
+        classes=("no", "yes"),
+    )
+
+
+def _pixels(image: Image.Image) -> torch.Tensor:
+    resized = image.resize((32, 32))
+    return torch.from_numpy(np.asarray(resized, dtype=np.float32)).permute(2, 0, 1) / 255
+
+
+def not_a_teacher() -> int:
+    return 3
+
+
+def test_a_network_of_ones_own_comes_from_a_factory(tmp_path: Path) -> None:
+    name = "tests.test_teachers_weights:own_network"
+    teacher = load_teacher(name, options={"width": 6}, classes=("yes", "no"), seed=2)
+    assert teacher.card.dim == 6
+    assert teacher.card.classes == ("yes", "no")
+    save_teacher(tmp_path / "t", teacher, teacher.card.classes, teacher.head)
+    back = load_teacher(name, weights=str(tmp_path / "t"), options={"width": 6}, seed=9)
+    assert back.card.weights == teacher.card.weights
+    prepared = teacher.prepare(images())
+    np.testing.assert_array_equal(back.embed(prepared).logits, teacher.embed(prepared).logits)
+    save_file(teacher.module.network.state_dict(), tmp_path / "w.safetensors")
+    filled = load_teacher(name, weights=str(tmp_path / "w.safetensors"), options={"width": 6})
+    np.testing.assert_array_equal(filled.embed(prepared).features, teacher.embed(prepared).features)
+    assert isinstance(load_file(tmp_path / "w.safetensors"), dict)
+
+
+def test_a_factory_that_gives_something_else_is_told() -> None:
+    with pytest.raises(TeacherError, match="returned int, which is not a Teacher"):
+        load_teacher("tests.test_teachers_weights:not_a_teacher")
+    with pytest.raises(UnknownTeacherError, match="its folder must be on PYTHONPATH"):
+        load_teacher("tests.test_teachers_weights:nothing")
+    with pytest.raises(TeacherError, match="does not take these options"):
+        load_teacher("tests.test_teachers_weights:own_network", options={"depth": 1})
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:0", "cuda:x", "cud", "mps:1", ""])
+def test_a_device_that_cannot_be_is_refused(name: str) -> None:
+    with pytest.raises(DeviceError):
+        resolve_device(name)
+
+
+def test_devices_that_are_not_there_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="torch sees no CUDA GPU; use cpu or auto"):
+        small(device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == "cuda"
+    assert resolve_device("cuda:1") == "cuda:1"
+    with pytest.raises(DeviceError, match="this machine has cuda:0 to cuda:1"):
+        resolve_device("cuda:2")
+
+
+def test_precision_follows_the_device_unless_told() -> None:
+    assert [resolve_dtype("", d) for d in ("cpu", "cuda:1", "mps")] == [
+        "float32",
+        "bfloat16",
+        "float32",
+    ]
+    assert resolve_dtype("float32", "cuda") == "float32"
+    with pytest.raises(DeviceError, match="no precision named 'int8'; known: float32, bfloat16"):
+        resolve_dtype("int8", "cpu")
+
+
+def test_bfloat16_agrees_with_float32_to_its_own_tolerance() -> None:
+    exact, fast = small(), small(dtype="bfloat16")
+    prepared = exact.prepare(images())
+    a, b = exact.embed(prepared).features, fast.embed(prepared).features
+    assert b.dtype == np.float32
+    assert 1e-5 < np.abs(a - b).max() / np.abs(a).max() < 2e-2
