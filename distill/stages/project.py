@@ -2,11 +2,15 @@
 
 Each chunk of the source is read at most once, whatever the number of targets, and mapped by one
 product a target: the bytes of a projected store depend on the source and its own map, not on what
-else was made with it, nor on where an earlier attempt was killed.
+else was made with it, nor on where an earlier attempt was killed. Chunks are mapped side by side,
+each by a product on one thread: faster than products on all threads one after the other, which
+wait for one another, and the same bytes whatever the number of cores.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +18,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 from sklearn import config_context
+from threadpoolctl import threadpool_limits
 
+from distill.machine import cores
 from distill.progress import Progress
 from distill.stages.errors import StageError
 from projections import Projection
 from stores import FeatureStore, StoreSpec, StoreWriter, create_store, default_chunk_rows
 
 MOST_CHUNK_ROWS = 1 << 16  # of a target: a narrow one would otherwise be a single unit of work
+MOST_WORKERS = 8  # each holds a chunk of the source, 4 MB, and what it becomes
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,19 @@ def project(
     )
 
 
-class _Filling:
-    """A target's split on its way: gathers source chunks until one of its own is full."""
+@dataclass(frozen=True)
+class _Mapped:
+    """One source chunk under the maps that want it, by their place in the list of targets."""
 
-    def __init__(self, projection: Projection, writer: StoreWriter) -> None:
-        self.projection = projection
+    start: int
+    stop: int
+    rows: dict[int, Float32[np.ndarray, "rows dim_out"]]
+
+
+class _Filling:
+    """A target's split on its way: gathers mapped source chunks until one of its own is full."""
+
+    def __init__(self, writer: StoreWriter) -> None:
         self.writer = writer
         self.pending = frozenset(writer.pending())
         self._rows: Float32[np.ndarray, "rows dim_out"] | None = None
@@ -80,19 +95,18 @@ class _Filling:
     def take(
         self,
         start: int,
-        features: Float32[np.ndarray, "rows dim_in"],
+        mapped: Float32[np.ndarray, "rows dim_out"],
         ids: Int64[np.ndarray, " all"],
         labels: Int64[np.ndarray, " all"] | None,
     ) -> int:
-        """Map one source chunk, and write the target's chunk if it is full now; rows written."""
-        index = start // self.writer.spec.chunk_rows
-        first, last = self.writer.spec.rows_of(index)
+        """Keep one mapped chunk, and write the target's chunk if it is full now; rows written."""
+        spec = self.writer.spec
+        index = start // spec.chunk_rows
+        first, last = spec.rows_of(index)
         if self._rows is None:
-            self._rows = np.empty((last - first, self.projection.dim_out), dtype=np.float32)
-        stop = start + len(features)
-        # what overflows becomes infinite, and the writer refuses it by name
-        with np.errstate(over="ignore", invalid="ignore"):
-            self._rows[start - first : stop - first] = self.projection.transform(features)
+            self._rows = np.empty((last - first, spec.dim), dtype=np.float32)
+        stop = start + len(mapped)
+        self._rows[start - first : stop - first] = mapped
         if stop < last:
             return 0
         self.writer.write(
@@ -108,32 +122,62 @@ class _Filling:
 def _project_split(
     split: str, source: FeatureStore, targets: Sequence[Target], progress: Progress
 ) -> int:
-    written = 0
     with ExitStack() as opened:
-        fillings = []
-        for target in targets:
-            writer = opened.enter_context(create_store(target.root / split, _spec(source, target)))
-            fillings.append(_Filling(target.projection, writer))
-        if not any(filling.pending for filling in fillings):
+        fillings = [
+            _Filling(opened.enter_context(create_store(target.root / split, _spec(source, target))))
+            for target in targets
+        ]
+        chunks = [source.spec.rows_of(index) for index in range(source.spec.chunks)]
+        wanted = [rows for rows in chunks if any(filling.wants(rows[0]) for filling in fillings)]
+        if not wanted:
             return 0
         ids = source.ids()
         labels = source.labels() if source.spec.labelled else None
         advance = opened.enter_context(
             progress.task(f"project {split}", total=source.spec.rows, unit="rows")
         )
-        # rows in a finished store are finite: scikit-learn need not look again for each target
-        opened.enter_context(config_context(assume_finite=True))
-        for start, stop in _chunks(source):
-            wanting = [filling for filling in fillings if filling.wants(start)]
-            if wanting:
-                features = source.features(start, stop).astype(np.float32, copy=False)
-                written += sum(filling.take(start, features, ids, labels) for filling in wanting)
-            advance(stop - start)
-    return written
+        advance(source.spec.rows - sum(stop - start for start, stop in wanted))
+
+        def mapped(rows: tuple[int, int]) -> _Mapped:
+            maps = {
+                place: target.projection
+                for place, (target, filling) in enumerate(zip(targets, fillings, strict=True))
+                if filling.wants(rows[0])
+            }
+            return _map_chunk(source, *rows, maps)
+
+        written = 0
+        for chunk in _side_by_side(mapped, wanted):
+            for place, rows in chunk.rows.items():
+                written += fillings[place].take(chunk.start, rows, ids, labels)
+            advance(chunk.stop - chunk.start)
+        return written
 
 
-def _chunks(source: FeatureStore) -> Iterator[tuple[int, int]]:
-    return (source.spec.rows_of(index) for index in range(source.spec.chunks))
+def _map_chunk(
+    source: FeatureStore, start: int, stop: int, maps: Mapping[int, Projection]
+) -> _Mapped:
+    features = source.features(start, stop).astype(np.float32, copy=False)
+    # Rows in a finished store are finite: scikit-learn need not look again for each target. What
+    # overflows under the map becomes infinite, and the writer refuses it by name.
+    with config_context(assume_finite=True), np.errstate(over="ignore", invalid="ignore"):
+        rows = {place: projection.transform(features) for place, projection in maps.items()}
+    return _Mapped(start, stop, rows)
+
+
+def _side_by_side(
+    work: Callable[[tuple[int, int]], _Mapped], chunks: Sequence[tuple[int, int]]
+) -> Iterator[_Mapped]:
+    """Work on several chunks at once, a bounded number ahead, and yield the results in order."""
+    workers = min(MOST_WORKERS, cores())
+    ahead: deque[Future[_Mapped]] = deque()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        for chunk in chunks:
+            ahead.append(pool.submit(work, chunk))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _spec(source: FeatureStore, target: Target) -> StoreSpec:
