@@ -62,7 +62,8 @@ def test_ticks_of_a_logarithmic_axis() -> None:
 
 
 def test_a_label_takes_the_first_free_spot_and_the_next_the_second() -> None:
-    room, taken = svg.Box(0, 0, 200, 100), []
+    room = svg.Box(0, 0, 200, 100)
+    taken: list[svg.Box] = []
     spots = [(20.0, 50.0, "start"), (20.0, 80.0, "start")]
     assert svg.place_label("name", spots, taken, room) == spots[0]
     assert svg.place_label("name", spots, taken, room) == spots[1]

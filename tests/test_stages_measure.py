@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from torch import nn
 
 from distill.stages.measure import count_multiply_adds, measure, measure_head, state_bytes
 
-QUICK = {"device": "cpu", "repeats": 2, "seconds": 0.2}
+QUICK: dict[str, Any] = {"device": "cpu", "repeats": 2, "seconds": 0.2}
 
 
 def adds(module: nn.Module, inputs: torch.Tensor) -> int:
@@ -35,7 +37,7 @@ def test_a_convolution_costs_what_arithmetic_says(layer: nn.Module, expected: in
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         found, _ = self.attention(x, x, x, need_weights=False)
@@ -51,7 +53,7 @@ def test_attention_costs_its_four_products_and_two_tables() -> None:
 
 
 def test_a_fused_encoder_layer_is_counted_too() -> None:
-    layer = nn.TransformerEncoderLayer(12, 3, dim_feedforward=24, batch_first=True)
+    layer = nn.TransformerEncoderLayer(12, 2, dim_feedforward=24, batch_first=True)
     tokens, width = 5, 12
     attention = 4 * tokens * width**2 + 2 * tokens**2 * width
     assert adds(layer, torch.ones(1, tokens, width)) == attention + 2 * tokens * width * 24
