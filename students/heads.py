@@ -138,16 +138,16 @@ def _scaled(
 def _descend(
     rows: Float32[np.ndarray, "rows dim"],
     targets: Int64[np.ndarray, " rows"],
-    start: Float64[np.ndarray, "classes dim+1"],
+    start: Float64[np.ndarray, "classes columns"],
     l2: float,
     max_iterations: int,
-) -> tuple[Float64[np.ndarray, "classes dim+1"], bool]:
+) -> tuple[Float64[np.ndarray, "classes columns"], bool]:
     """Minimise the objective over ``[W, b]``, the bias being the last column."""
     which = np.arange(len(rows))
 
     def objective(
-        parameters: Float64[np.ndarray, "classes dim+1"],
-    ) -> tuple[float, Float64[np.ndarray, "classes dim+1"]]:
+        parameters: Float64[np.ndarray, "classes columns"],
+    ) -> tuple[float, Float64[np.ndarray, "classes columns"]]:
         weight, bias = parameters[:, :-1], parameters[:, -1]
         logits = rows @ weight.T.astype(np.float32) + bias.astype(np.float32)
         logits -= logits.max(axis=1, keepdims=True)
@@ -164,7 +164,7 @@ def _descend(
         gradient[:, :-1] += l2 * weight
         return value + l2 / 2 * float(np.vdot(weight, weight)), gradient
 
-    def enough(value: float, gradient: Float64[np.ndarray, "classes dim+1"]) -> bool:
+    def enough(value: float, gradient: Float64[np.ndarray, "classes columns"]) -> bool:
         # The objective curves at least by l2, so value - minimum <= ||gradient||² / (2 l2). The
         # bias alone has no such floor, but its curvature is that of the class shares, far above.
         return float(np.vdot(gradient, gradient)) <= 2 * l2 * GAP * value
@@ -173,7 +173,7 @@ def _descend(
 
 
 def _folded(
-    parameters: Float64[np.ndarray, "present dim+1"],
+    parameters: Float64[np.ndarray, "present columns"],
     mean: Float64[np.ndarray, " dim"],
     scale: float,
     present: Int64[np.ndarray, " present"],

@@ -207,6 +207,12 @@ def _train(
 
 def _fit(task: _Task, settings: HeadConfig) -> FittedHead:
     train, validation = task.splits["train"], task.splits["validation"]
+    present = np.unique(train.labels())
+    if len(present) == 1:
+        raise StageError(
+            f"{train.path.parent}: all {train.spec.rows} training rows are of class "
+            f"{task.classes[present[0]]!r}; a head needs at least two classes"
+        )
     try:
         return fit_head(
             train.features(),
