@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from distill.progress import Silent
 from distill.stages import project as stage
@@ -207,6 +208,17 @@ class Interrupting(Silent):
                 raise KeyboardInterrupt
 
         yield advance
+
+
+def test_after_an_error_blas_has_its_threads_again(tmp_path: Path) -> None:
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in threadpool_info()]
+
+    sources, before = sources_in(tmp_path), threads()
+    with pytest.raises(KeyboardInterrupt) as kept:  # its traceback keeps the frames alive
+        project(sources, targets_in(tmp_path), progress=Interrupting(3))
+    assert kept.tb is not None
+    assert threads() == before
 
 
 @pytest.mark.usefixtures("small_chunks")

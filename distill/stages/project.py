@@ -9,9 +9,9 @@ wait for one another, and the same bytes whatever the number of cores.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,7 +147,9 @@ def _project_split(
             return _map_chunk(source, *rows, maps)
 
         written = 0
-        for chunk in _side_by_side(mapped, wanted):
+        # closed with the rest: after an error nothing goes on reading, and BLAS has its threads
+        chunks_mapped = opened.enter_context(closing(_side_by_side(mapped, wanted)))
+        for chunk in chunks_mapped:
             for place, rows in chunk.rows.items():
                 written += fillings[place].take(chunk.start, rows, ids, labels)
             advance(chunk.stop - chunk.start)
@@ -167,7 +169,7 @@ def _map_chunk(
 
 def _side_by_side(
     work: Callable[[tuple[int, int]], _Mapped], chunks: Sequence[tuple[int, int]]
-) -> Iterator[_Mapped]:
+) -> Generator[_Mapped]:
     """Work on several chunks at once, a bounded number ahead, and yield the results in order."""
     workers = min(MOST_WORKERS, cores())
     ahead: deque[Future[_Mapped]] = deque()
