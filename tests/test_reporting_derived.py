@@ -11,6 +11,7 @@ from distill.reporting.derived import (
     dims_per_class,
     head_row,
     judge,
+    smallest_within,
     with_derived,
 )
 from tests.reporting_examples import (
@@ -122,6 +123,20 @@ def test_seeds_of_one_map_are_summed_up() -> None:
     assert spread.mean == pytest.approx(0.93)
     assert spread.std == pytest.approx((0.0014 / 2) ** 0.5)  # sample: divided by n - 1
     assert (spread.low, spread.high) == (0.90, 0.95)
+
+
+def test_one_lucky_seed_does_not_certify_a_map() -> None:
+    sure = difference(0.0, 0.005)
+    heads = (
+        head(1),
+        dataclasses.replace(head(4), difference=sure),
+        dataclasses.replace(head(16, seed=0), difference=sure),
+        dataclasses.replace(head(16, seed=1), difference=difference(-0.02, 0.005)),
+    )
+    best = smallest_within(derive(dataclasses.replace(full_report(), heads=heads)))
+    assert best is not None
+    assert best.dim_out == 512
+    assert smallest_within(derive(dataclasses.replace(full_report(), heads=heads[:1]))) is None
 
 
 def test_a_student_is_compared_with_its_teacher_s_size() -> None:

@@ -98,6 +98,10 @@ def test_kinds_have_their_own_colour_and_seeds_share_one_line() -> None:
     traces = [n for n in read(drawn).iter(f"{SVG}path") if n.attrib["class"] == "trace s0"]
     assert len(traces) == 1
     end = float(traces[0].attrib["d"].rsplit(" ", 1)[1])
+    assert not any(
+        n.attrib["class"] == "whisker s0" and float(n.attrib["x1"]) > 400
+        for n in read(drawn).iter(f"{SVG}line")
+    )  # of several seeds the dots are shown, of one its interval
     low, high = sorted(y for x, y in dots(drawn, "s0") if x > 300)
     assert end == pytest.approx((low + high) / 2, abs=0.02)  # the mean of the two seeds
 

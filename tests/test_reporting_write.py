@@ -230,7 +230,7 @@ def test_heads_that_stopped_early_and_skipped_inputs_warn(tmp_path: Path) -> Non
     )
     text = page_of(report, tmp_path).text
     assert "The head gaussian-k128-s0 stopped before it converged" in text
-    assert "1 inputs of the test split could not be read and were left out: a.png, row 4." in text
+    assert "1 input of the test split could not be read, left out: a.png, row 4." in text
 
 
 def test_a_number_stays_on_the_line_of_its_unit() -> None:

@@ -198,6 +198,19 @@ def _spread(members: list[Head]) -> SeedSpread:
     )
 
 
+def smallest_within(derived: Derived) -> HeadRow | None:
+    """Find the smallest k whose heads are all within one point, whatever the seed of the map.
+
+    All seeds of one map count together: the best of several draws would be a lucky one.
+    """
+    groups: dict[tuple[str, int], list[HeadRow]] = {}
+    for row in derived.heads:
+        if row.kind:
+            groups.setdefault((row.kind, row.dim_out), []).append(row)
+    sound = [rows[0] for rows in groups.values() if all(row.verdict == WITHIN for row in rows)]
+    return min(sound, key=lambda row: row.dim_out, default=None)
+
+
 def with_derived(report: Report) -> Report:
     """The same report with its derived figures filled in afresh."""
     derived: dict[str, Any] = json.loads(json.dumps(derive(report).to_json()))  # as read back

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from distill.findings import Report
 from distill.reporting import plots, sizes, tables
-from distill.reporting.derived import TOLERANCE, WITHIN, Derived
+from distill.reporting.derived import TOLERANCE, Derived, smallest_within
 from distill.reporting.tables import Table
 from distill.reporting.text import (
     count,
@@ -87,13 +87,12 @@ def _key_figures(report: Report, derived: Derived) -> Iterator[KeyFigure]:
             "full head",
             f"{count(full.dim_out)} features; 95 %: {percent_interval(full.test.interval)}",
         )
-    within = [row for row in derived.heads if row.verdict == WITHIN]
-    if within:
-        row = min(within, key=lambda one: one.dim_out)
+    row = smallest_within(derived)
+    if row is not None:
         yield KeyFigure(
             factor(row.factor),
             "smaller features, at most one point worse",
-            f"k = {count(row.dim_out)}, shown at 95 %",
+            f"k = {count(row.dim_out)}, {plain(row.kind, most=24)}; shown at 95 %",
         )
     elif any(row.kind for row in derived.heads):
         yield KeyFigure("none", "shown to be within one point", "see the verdicts below")
@@ -141,7 +140,9 @@ def _accuracy(report: Report, derived: Derived) -> Section:
         tables.accuracy_table(report, derived),
         (plot,) if plot else (),
         caption="Right of the line k = C − 1 the features have fewer dimensions than the classes "
-        "need at most: there a result says something.",
+        "need at most: there a result says something."
+        if plots.reaches_the_classes(report)
+        else "Bars and band are 95 % intervals over the test rows.",
         more=(tables.seeds_table(derived),) if derived.spreads else (),
     )
 

@@ -41,6 +41,7 @@ from distill.reporting.text import (
 )
 
 KINDS_DRAWN = 6  # colours there are; further kinds share the last
+KIND_STEP = 7.0  # pixels between the marks of two kinds at one factor
 TICK_ROOM = 38.0  # pixels that the label of a tick needs
 
 
@@ -58,19 +59,32 @@ def accuracy_plot(report: Report) -> str:
     parts = [accuracy_grid(y), *_factor_axis(x, factors, report, top)]
     if full is not None:
         parts.append(_full_line(full, y))
-    if x.low <= at_classes <= x.high:
+    if reaches_the_classes(report):
         parts.append(_classes_line(x(at_classes), report.classes, top))
     kinds = list(dict.fromkeys(head.kind for head in mapped))
     for number, kind in enumerate(kinds):
-        parts.append(_kind([h for h in mapped if h.kind == kind], x, y, number))
-    parts.append(_legend(kinds, full is not None))
+        beside = KIND_STEP * (number - (len(kinds) - 1) / 2)
+        parts.append(_kind([h for h in mapped if h.kind == kind], x, y, number, beside))
+    alone = len({(head.kind, head.factor) for head in mapped}) == len(mapped)
+    hint = "bars and band: 95 % intervals" if alone else "a dot a seed; the line is their mean"
+    parts.append(_legend(kinds, hint, full=full is not None))
     label = f"Accuracy of {len(mapped)} compressed heads against the compression factor"
     return drawing(WIDTH, HEIGHT, label, *parts)
 
 
+def reaches_the_classes(report: Report) -> bool:
+    """Whether the line k = C - 1 is drawn: it is where it lies near the factors tried."""
+    factors = sorted({head.factor for head in report.heads if head.kind})
+    return bool(factors) and _is_near(report.extracted.dim / max(report.classes - 1, 1), factors)
+
+
+def _is_near(at_classes: float, factors: Sequence[float]) -> bool:
+    return at_classes >= 1 and factors[0] / 4 <= at_classes <= factors[-1] * 4
+
+
 def _factor_scale(factors: Sequence[float], at_classes: float) -> Scale:
     low, high = factors[0], factors[-1]
-    if low / 4 <= at_classes <= high * 4 and at_classes >= 1:
+    if _is_near(at_classes, factors):
         low, high = min(low, at_classes), max(high, at_classes)
     room = 1.25 if high > low else 2.0
     return Scale(low / room, high * room, LEFT, RIGHT, log=True)
@@ -114,21 +128,25 @@ def _classes_line(at: float, classes: int, top: float) -> str:
     return line(at, top, at, BOTTOM, "classes") + label
 
 
-def _kind(heads: Sequence[Head], x: Scale, y: Scale, number: int) -> str:
+def _kind(heads: Sequence[Head], x: Scale, y: Scale, number: int, beside: float) -> str:
+    """Draw the line through the means over seeds; whiskers where there is one seed only."""
     color = f"s{min(number, KINDS_DRAWN - 1)}"
     means: dict[float, list[float]] = {}
     for head in heads:
         means.setdefault(head.factor, []).append(head.test.accuracy)
-    corners = [(x(at), y(sum(found) / len(found))) for at, found in sorted(means.items())]
+    corners = [(x(at) + beside, y(sum(found) / len(found))) for at, found in sorted(means.items())]
     marks = [path(corners, f"trace {color}")] if len(corners) > 1 else []
     for head in heads:
-        at, told = x(head.factor), f"{plain(head.name)}: {told_score(head.test)}"
-        dot = element("circle", cx=at, cy=y(head.test.accuracy), r=4.5, class_=f"dot {color}")
-        marks.append(element("g", title(told), whisker(at, head.test, y, color), dot))
+        at, told = x(head.factor) + beside, f"{plain(head.name)}: {told_score(head.test)}"
+        alone = len(means[head.factor]) == 1
+        radius = 4.5 if alone else 3.2
+        dot = element("circle", cx=at, cy=y(head.test.accuracy), r=radius, class_=f"dot {color}")
+        bar = whisker(at, head.test, y, color) if alone else ""
+        marks.append(element("g", title(told), bar, dot))
     return "".join(marks)
 
 
-def _legend(kinds: Sequence[str], full: bool) -> str:
+def _legend(kinds: Sequence[str], hint: str, *, full: bool) -> str:
     marks, at = [], LEFT
     for number, kind in enumerate(kinds):
         color = f"s{min(number, KINDS_DRAWN - 1)}"
@@ -142,7 +160,7 @@ def _legend(kinds: Sequence[str], full: bool) -> str:
         marks.append(line(at, 16, at + 22, 16, "full"))
         marks.append(text(at + 29, 20, "full head", "key"))
         at += 29 + 7.2 * 9 + 26
-    marks.append(text(at, 20, "bars and band: 95 % intervals", "key faint"))
+    marks.append(text(at, 20, hint, "key faint"))
     return "".join(marks)
 
 

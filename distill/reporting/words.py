@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from distill.findings import Head, Report, Student
-from distill.reporting.derived import REFERENCE, UNDECIDED, WITHIN, Derived, HeadRow
+from distill.reporting.derived import REFERENCE, UNDECIDED, Derived, HeadRow, smallest_within
 from distill.reporting.text import (
     count,
     factor,
@@ -61,9 +61,13 @@ def _warnings(report: Report) -> Iterator[str]:
     for split in report.extracted.splits:
         if split.skipped:
             yield (
-                f"{count(len(split.skipped))} inputs of the {plain(split.split)} split could not "
-                f"be read and were left out: {_some(split.skipped)}."
+                f"{_inputs(len(split.skipped))} of the {plain(split.split)} split could not "
+                f"be read, left out: {_some(split.skipped)}."
             )
+
+
+def _inputs(number: int) -> str:
+    return "1 input" if number == 1 else f"{count(number)} inputs"
 
 
 def _some(names: tuple[str, ...], most: int = 5) -> str:
@@ -97,12 +101,12 @@ def _compression(report: Report, derived: Derived) -> Iterator[str]:
     ]
     if not pairs:
         return
-    within = [(head, row) for head, row in pairs if row.verdict == WITHIN]
-    if within:
-        head, row = min(within, key=lambda pair: pair[1].dim_out)
+    best = smallest_within(derived)
+    if best is not None:
+        head = next(head for head, row in pairs if row == best)
         yield (
             f"The smallest features shown to be at most one point worse have k = "
-            f"{count(row.dim_out)} ({factor(row.factor)} fewer, {plain(head.kind)}): "
+            f"{count(best.dim_out)} ({factor(best.factor)} fewer, {plain(head.kind)}): "
             f"{percent(head.test.accuracy)} %{_against(head)}."
         )
     else:
@@ -113,8 +117,18 @@ def _compression(report: Report, derived: Derived) -> Iterator[str]:
             f"{_of(undecided, len(pairs))} undecided: the paired interval reaches to both sides "
             "of one point. The number beside such a verdict is how many test rows would settle it."
         )
+    yield _strongest(pairs)
+
+
+def _strongest(pairs: list[tuple[Head, HeadRow]]) -> str:
     head, row = min(pairs, key=lambda pair: pair[1].dim_out)
-    yield (
+    rivals = [other.test.accuracy for other, _ in pairs if other.dim_out == head.dim_out]
+    if len(rivals) > 1:
+        return (
+            f"At the strongest compression, k = {count(row.dim_out)} ({factor(row.factor)}), "
+            f"{percent(min(rivals))} to {percent(max(rivals))} % are left over {len(rivals)} maps."
+        )
+    return (
         f"At the strongest compression, k = {count(row.dim_out)} ({factor(row.factor)}), "
         f"{percent(head.test.accuracy)} % are left{_against(head)}; "
         f"the worst class, {plain(head.test.worst_class, most=60)}, "
