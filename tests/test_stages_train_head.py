@@ -339,7 +339,8 @@ def test_stores_that_cannot_teach_a_head_are_refused(tmp_path: Path) -> None:
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
     single = full_stores(tmp_path, train=np.full(SIZES["train"], 2))
     assert refused(single, tmp_path) == (
-        "RUN/features.zarr: all 240 training rows are of class 'cat'; a head needs at least two classes"
+        "RUN/features.zarr: all 240 training rows are of class 'cat'; "
+        "a head needs at least two classes"
     )
 
 
