@@ -225,8 +225,8 @@ def test_a_run_folder_one_may_not_write_is_refused(
     assert check.detail == f"no permission to write in {tmp_path}; choose one with --run"
 
 
-@pytest.mark.parametrize("repository", ["timm/resnet50.a1_in1k"])
-def test_weights_in_the_hub_cache_are_found(repository: str, hub: Path) -> None:
+def test_weights_in_the_hub_cache_are_found(hub: Path) -> None:
+    repository = "timm/resnet50.a1_in1k"
     wanted = config(teacher={"name": "timm/resnet50", "weights": "pretrained"})
     check = examining._teacher(wanted, offline=True)
     assert not check.passed
