@@ -133,7 +133,7 @@ class StudentConfig(Section):
     kl_weight: Weight = 0.0
     ce_weight: Weight = 0.0
     temperature: PositiveFloat = 2.0
-    epochs: Positive = 30
+    epochs: Positive = 20
     batch_size: Positive = 32
     learning_rate: PositiveFloat = 3e-3
     weight_decay: Weight = 0.05

@@ -80,10 +80,10 @@ def match(lesson: Lesson, splits: Mapping[str, Split]) -> dict[str, Matched]:
 def _match(name: str, lesson: Lesson, splits: Mapping[str, Split]) -> Matched:
     for what, stores in (
         ("the projected store", lesson.targets),
-        ("the features", lesson.features),
+        ("the store of features", lesson.features),
     ):
         if name not in stores:
-            raise StageError(f"{what} hold no {name} split; run extract and project again")
+            raise StageError(f"{what} lacks the {name} split; run extract and project again")
     if name not in splits or len(splits[name].ids) == 0:
         raise StageError(f"the data have no examples in their {name} split")
     split, targets, features = splits[name], lesson.targets[name], lesson.features[name]
@@ -144,13 +144,13 @@ def _rows_of(
 class StoreRows:
     """Target rows of a store, as tensors, by row number.
 
-    Loaded at once where they take at most ``memory`` bytes; otherwise chunks are read as they
+    Loaded at once where they take at most ``MEMORY`` bytes; otherwise chunks are read as they
     are asked for and the last ``WINDOW`` of them kept, which suits ``windowed_order``.
     """
 
-    def __init__(self, store: FeatureStore, *, memory: int = MEMORY) -> None:
+    def __init__(self, store: FeatureStore) -> None:
         self._store = store
-        fits = fits_in_memory(store, memory=memory)
+        fits = fits_in_memory(store)
         self._all = torch.from_numpy(_float32(store.features())) if fits else None
         self._chunks: OrderedDict[int, Float32[np.ndarray, "rows dim"]] = OrderedDict()
 
@@ -174,9 +174,9 @@ class StoreRows:
         return self._chunks[index]
 
 
-def fits_in_memory(store: FeatureStore, *, memory: int = MEMORY) -> bool:
-    """Whether the rows take at most ``memory`` bytes as float32."""
-    return store.spec.rows * store.spec.dim * 4 <= memory
+def fits_in_memory(store: FeatureStore) -> bool:
+    """Whether the rows take at most ``MEMORY`` bytes as float32."""
+    return store.spec.rows * store.spec.dim * 4 <= MEMORY
 
 
 def blocks(store: FeatureStore) -> Iterator[Float32[np.ndarray, "rows dim"]]:

@@ -1,0 +1,229 @@
+"""Predicting with a student: files, folders, lines, and what cannot be read."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill.datasets import BadInputError, Dataset
+from distill.findings import Predictions
+from distill.predictor import load_predictor
+from distill.progress import Silent
+from distill.stages.errors import StageError
+from distill.stages.predict import predict
+from distill.stages.train_student import train_student
+from students import CheckpointError, read_tensors, write_tensors
+from teachers import Teacher, load_teacher
+from tests.lessons_examples import (
+    CLASSES,
+    dataset,
+    image_teacher,
+    lesson,
+    opened,
+    picture,
+    student_settings,
+)
+from tests.teachers_examples import bert_folder
+
+TINY_BERT = {
+    "num_hidden_layers": 1,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def taught(root: Path, data: Dataset, teacher: Teacher, **changes: Any) -> Path:
+    found = train_student(
+        data,
+        lesson(root / "lesson", data, teacher),
+        settings=student_settings(**changes),
+        root=root / "students",
+        workers=0,
+        device="cpu",
+        progress=Silent(),
+    )
+    return root / "students" / found.students[0].name
+
+
+@pytest.fixture(scope="module")
+def image_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return taught(tmp_path_factory.mktemp("image"), dataset(), image_teacher(), epochs=25)
+
+
+@pytest.fixture(scope="module")
+def text_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("text")
+    folder = bert_folder(root / "bert")
+    teacher = load_teacher(f"hf/{folder}", weights="pretrained", max_length=16)
+    shape = {"name": "hf/bert", "options": TINY_BERT, "epochs": 40}
+    made = taught(root, dataset("text"), teacher, **shape)
+    shutil.rmtree(folder)  # nothing of the teacher is needed from here on
+    return made
+
+
+def say(folder: Path, *inputs: str, skip_bad: bool = False, progress: Any = None) -> Predictions:
+    return predict(
+        folder,
+        inputs,
+        batch_size=2,
+        device="cpu",
+        skip_bad=skip_bad,
+        progress=progress or Silent(),
+    )
+
+
+def pictures(folder: Path, *labels: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(5)
+    paths = []
+    for place, label in enumerate(labels):
+        paths.append(folder / f"{place}-{CLASSES[label]}.png")
+        picture(rng, label).save(paths[-1])
+    return paths
+
+
+def test_files_and_folders_of_images_are_named_in_order(
+    image_student: Path, tmp_path: Path
+) -> None:
+    pictures(tmp_path / "many", 2, 0, 1)
+    (tmp_path / "many" / "notes.txt").write_text("not an image")
+    (alone,) = pictures(tmp_path / "one", 1)
+    found = say(image_student, str(alone), str(tmp_path / "many"))
+    assert found.student == image_student.name
+    names = [Path(prediction.input).name for prediction in found.predictions]
+    assert names == ["0-green.png", "0-blue.png", "1-red.png", "2-green.png"]
+    assert [p.label for p in found.predictions] == ["green", "blue", "red", "green"]
+    assert all(1 / 3 <= prediction.probability <= 1 for prediction in found.predictions)
+
+
+def test_the_answer_does_not_depend_on_the_batch(image_student: Path) -> None:
+    predictor = load_predictor(image_student)
+    images = list(dataset().splits["test"].inputs)
+    together = predictor.probabilities(images, batch_size=23)
+    apart = predictor.probabilities(images, batch_size=1)
+    np.testing.assert_allclose(apart, together, rtol=1e-4, atol=1e-6)
+    assert predictor.probabilities([]).shape == (0, 3)
+
+
+def test_the_preprocessing_is_the_teachers_to_the_bit(image_student: Path) -> None:
+    images = list(dataset().splits["test"].inputs)
+    ours = load_predictor(image_student).prepare(images)["pixel_values"]
+    theirs = image_teacher().prepare(images)["pixel_values"]
+    assert torch.equal(ours, theirs)
+
+
+def test_torchvisions_preprocessing_is_rebuilt_to_the_bit(tmp_path: Path) -> None:
+    from distill.preparing import load_prepare
+
+    teacher = load_teacher("torchvision/squeezenet1_1", weights="random", image_size=64)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 70, 3), np.uint8))
+    ours = load_prepare(tmp_path, "image", teacher.card.preprocessing)([image])["pixel_values"]
+    assert torch.equal(ours, teacher.prepare([image])["pixel_values"])
+
+
+def test_an_image_that_cannot_be_read_is_named_or_skipped(
+    image_student: Path, tmp_path: Path
+) -> None:
+    good, bad = pictures(tmp_path, 0, 1)
+    bad.write_bytes(b"torn")
+    with pytest.raises(BadInputError, match=f"{bad.name}: unreadable image"):
+        say(image_student, str(good), str(bad))
+    listener = Listener()
+    found = say(image_student, str(bad), str(good), skip_bad=True, progress=listener)
+    assert [prediction.label for prediction in found.predictions] == ["red"]
+    assert bad.name in listener.said[0]
+
+
+def test_what_is_not_there_is_said(image_student: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="there is no image file or folder nowhere"):
+        say(image_student, "nowhere")
+    with pytest.raises(StageError, match="nothing to predict in"):
+        say(image_student, str(tmp_path))
+    with pytest.raises(StageError, match=r"no student in .*; run train-student first"):
+        say(tmp_path, "x")
+
+
+def test_lines_of_text_are_told_apart_without_the_teacher(
+    text_student: Path, tmp_path: Path
+) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("the dog ran\n\nthe bird flew on the mat\n")
+    found = say(text_student, "the cat sat", str(lines))
+    assert [(p.input, p.label) for p in found.predictions] == [
+        ("the cat sat", "red"),  # the classes' names are colours, whatever they stand for
+        ("the dog ran", "green"),
+        ("the bird flew on the mat", "blue"),
+    ]
+
+
+def test_a_file_that_is_not_text_is_refused(text_student: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(BadInputError, match="is not a text file"):
+        say(text_student, str(path))
+
+
+def test_pairs_of_texts_are_lines_with_a_tab(tmp_path: Path) -> None:
+    import dataclasses
+
+    folder = bert_folder(tmp_path / "bert")
+    teacher = load_teacher(f"hf/{folder}", weights="pretrained", max_length=16)
+    data = dataset("text")
+    splits = {
+        name: dataclasses.replace(split, inputs=opened([(t, "it was") for t in split.inputs]))
+        for name, split in data.splits.items()
+    }
+    pairs = dataclasses.replace(data, splits=splits)
+    student = taught(tmp_path, pairs, teacher, name="hf/bert", options=TINY_BERT, epochs=1)
+    assert len(say(student, "the cat\tit was").predictions) == 1
+    with pytest.raises(BadInputError, match="reads pairs of texts, and 'the cat' has no tab"):
+        say(student, "the cat")
+
+
+@pytest.fixture
+def copy(image_student: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(image_student, tmp_path / "copy"))
+
+
+def test_a_damaged_student_is_refused(copy: Path) -> None:
+    path = copy / "student.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        say(copy, "x")
+
+
+def test_a_card_that_does_not_say_how_to_prepare_is_refused(copy: Path) -> None:
+    path = copy / "student.safetensors"
+    tensors, card = read_tensors(path)
+    lost = {k: v for k, v in card["preprocessing"].items() if k != "mean"}
+    write_tensors(path, tensors, card | {"preprocessing": lost})
+    with pytest.raises(StageError, match="does not say how images are prepared"):
+        say(copy, "x")
+    write_tensors(path, tensors, card | {"preprocessing": {}})
+    with pytest.raises(StageError, match="preprocessing of the user's own; use students"):
+        say(copy, "x")
+
+
+def test_a_missing_tokenizer_is_named(text_student: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(text_student, tmp_path / "copy"))
+    shutil.rmtree(copied / "tokenizer")
+    with pytest.raises(StageError, match="tokenizer is missing"):
+        say(copied, "the cat")
+    (copied / "tokenizer").mkdir()
+    with pytest.raises(StageError, match="tokenizer cannot be read"):
+        say(copied, "the cat")

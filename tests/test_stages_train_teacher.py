@@ -1,0 +1,155 @@
+"""Teaching the teacher: what is learned, chosen, saved, resumed and refused."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distill.config import TeachConfig
+from distill.datasets import Dataset, Split
+from distill.findings import Taught
+from distill.progress import Silent
+from distill.stages.errors import StageError
+from distill.stages.train_teacher import train_teacher
+from students import CheckpointError
+from teachers import Teacher
+from tests.lessons_examples import CLASSES, SIZES, dataset, image_teacher, opened
+
+
+class Listener(Silent):
+    """Keeps what is told, and counts what is done."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def detail(self, text: str) -> None:
+        self.said.append(text)
+
+
+def settings(**changes: Any) -> TeachConfig:
+    values: dict[str, Any] = {"epochs": 6, "batch_size": 8, "learning_rate": 0.02}
+    return TeachConfig(**(values | changes))
+
+
+def teach(folder: Path, data: Dataset | None = None, **changes: Any) -> tuple[Taught, Teacher]:
+    teacher = changes.pop("teacher", None) or image_teacher()
+    overwrite = changes.pop("overwrite", False)
+    found = train_teacher(
+        data or dataset(),
+        teacher,
+        folder=folder,
+        settings=settings(**changes),
+        workers=0,
+        progress=Silent(),
+        overwrite=overwrite,
+    )
+    return found, teacher
+
+
+def test_a_taught_teacher_knows_the_task_and_comes_back_from_its_folder(tmp_path: Path) -> None:
+    found, teacher = teach(tmp_path)
+    assert found.test.rows == SIZES["test"]
+    assert found.test.accuracy > 0.8
+    assert (found.classes, found.dim) == (3, 8)
+    assert 1 <= found.best_epoch <= found.epochs == 6
+    again = image_teacher(weights=str(tmp_path), classes=CLASSES)
+    assert again.card.classes == CLASSES
+    data = dataset()
+    prepared = again.prepare(list(data.splits["test"].inputs))
+    outputs = again.embed(prepared)
+    assert outputs.logits is not None
+    labels = data.splits["test"].labels
+    assert float((outputs.logits.argmax(axis=1) == labels).mean()) == found.test.accuracy
+    np.testing.assert_allclose(outputs.features, teacher.embed(prepared).features, rtol=1e-5)
+
+
+def test_the_parameters_are_those_of_backbone_and_head(tmp_path: Path) -> None:
+    found, teacher = teach(tmp_path, epochs=1)
+    assert found.parameters == teacher.card.parameters + 8 * 3 + 3
+
+
+def test_every_part_of_the_backbone_is_taught_even_if_it_came_frozen(tmp_path: Path) -> None:
+    teacher = image_teacher()
+    teacher.module.requires_grad_(False)
+    before = {name: p.detach().clone() for name, p in teacher.module.named_parameters()}
+    teach(tmp_path, teacher=teacher, epochs=1)
+    same = [n for n, p in teacher.module.named_parameters() if torch.equal(p, before[n])]
+    assert same == []
+
+
+def test_interrupted_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    class Stopping(Silent):
+        def detail(self, text: str) -> None:
+            if text.startswith("epoch 3"):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_teacher(
+            dataset(),
+            image_teacher(),
+            folder=tmp_path / "cut",
+            settings=settings(),
+            workers=0,
+            progress=Stopping(),
+        )
+    assert not (tmp_path / "cut" / "teacher.json").exists()
+    listener = Listener()
+    train_teacher(
+        dataset(),
+        image_teacher(),
+        folder=tmp_path / "cut",
+        settings=settings(),
+        workers=0,
+        progress=listener,
+    )
+    assert [line.partition(":")[0] for line in listener.said] == ["epoch 4", "epoch 5", "epoch 6"]
+    teach(tmp_path / "whole")
+    files = [tmp_path / part / "teacher.safetensors" for part in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_other_settings_or_data_are_refused_until_overwritten(tmp_path: Path) -> None:
+    teach(tmp_path, epochs=1)
+    with pytest.raises(CheckpointError, match=r"weight_decay = 0\.01, now it is 0\.5"):
+        teach(tmp_path, epochs=1, weight_decay=0.5)
+    with pytest.raises(CheckpointError, match='dataset = "abc", now it is "other"'):
+        teach(tmp_path, dataset(fingerprint="other"), epochs=1)
+    found, _ = teach(tmp_path, epochs=2, overwrite=True)
+    assert found.epochs == 2
+
+
+def changed(name: str, **changes: Any) -> Dataset:
+    data = dataset()
+    splits: dict[str, Split] = dict(data.splits)
+    splits[name] = dataclasses.replace(splits[name], **changes)
+    return dataclasses.replace(data, splits=splits)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (dataclasses.replace(dataset(), classes=("one",)), "colours has 1 classes; teaching needs"),
+        (changed("test", labels=None), "the test split of colours has no labels to learn from"),
+        (
+            changed(
+                "validation",
+                ids=np.zeros(0, np.int64),
+                labels=np.zeros(0, np.int64),
+                inputs=opened([]),
+            ),
+            "colours has no examples in its validation split",
+        ),
+        (
+            changed("train", labels=np.ones(SIZES["train"], np.int64)),
+            "every training example of colours is of one class",
+        ),
+    ],
+    ids=["one class", "no labels", "empty split", "one class in train"],
+)
+def test_data_that_cannot_teach_are_refused(tmp_path: Path, data: Dataset, message: str) -> None:
+    with pytest.raises(StageError, match=message):
+        teach(tmp_path, data)
+    assert not list(tmp_path.iterdir())
