@@ -226,7 +226,7 @@ def _narrow(hint: Any) -> Any:
     if {Path, str} <= members:
         return Path | None if type(None) in members else Path
     if typing.get_origin(hint) is Sequence:
-        return list[typing.get_args(hint)[0]]  # type: ignore[misc]
+        return list[typing.get_args(hint)[0]]  # type: ignore[misc,valid-type]
     return hint
 
 

@@ -10,7 +10,6 @@ from jaxtyping import install_import_hook
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
-os.environ.setdefault("MPLBACKEND", "Agg")
 
 # Not distill.pipeline: it names the parts' types without loading them.
 OURS = [

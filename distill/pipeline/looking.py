@@ -146,7 +146,7 @@ def doctor(
     config: Path | str | None = None,
 ) -> Doctor:
     """Preflight: versions, devices, memory, disk, cached weights; what is missing and the cure."""
-    from distill.doctor import doctor as examine
+    from distill.preflight import doctor as examine
 
     with told():
         opened = peek(run, config, {})

@@ -97,5 +97,6 @@ def _record(opened: Opened, progress: Progress) -> Report:
         heads=heads,
         students=tuple(sorted(students, key=lambda one: (one.method != "subspace", one.name))),
         costs=costs_of(opened, heads, students, progress=progress),
+        notes=(*extracted.notes, *(taught.notes if taught else ())),
         environment=json.loads(run.environment.read_text()) if run.environment.is_file() else {},
     )
