@@ -34,7 +34,7 @@ def dataset(
     part = Part(reader=Rows(len(labels or []) or count), labels=codes, bad=bad or {})
     names = tuple(f"class {code}" for code in sorted(set(labels or [])))
     source = Source(modality="text", classes=names, parts={"train": part}, digest="content")
-    return assemble("made up", source, DataConfig(**settings), Silent())
+    return assemble("made up", source, DataConfig.model_validate(settings), Silent())
 
 
 def test_lots_have_not_changed() -> None:
@@ -191,7 +191,7 @@ def test_what_cannot_be_split_is_refused(
     labels: list[int], settings: dict[str, int], words: str
 ) -> None:
     with pytest.raises(DataError, match=words):
-        dataset(labels, **settings)
+        dataset(labels, limit=settings.get("limit", 0))
 
 
 def test_a_seed_changes_the_splits_and_a_share_only_its_own() -> None:
@@ -212,3 +212,10 @@ def test_a_seed_changes_the_splits_and_a_share_only_its_own() -> None:
     )
     np.testing.assert_array_equal(wider.splits["test"].ids, first.splits["test"].ids)
     assert len(wider.splits["validation"]) == 48  # 0.3 of the 160 that are left
+
+
+def test_the_fingerprint_knows_which_rows_even_without_labels() -> None:
+    first = dataset(None, count=100).fingerprint
+    assert dataset(None, count=100).fingerprint == first
+    assert dataset(None, count=100, seed=1).fingerprint != first
+    assert dataset(None, count=100, limit=5).fingerprint != first

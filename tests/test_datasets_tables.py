@@ -323,8 +323,8 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
 def test_files_of_two_data_sets_are_not_joined(tmp_path: Path) -> None:
     """Two tables may agree in every type and still mean other classes by the same numbers."""
     for name, names in {"x-train": ["cat", "dog"], "y-train": ["car", "bus"]}.items():
-        features = {"label": {"names": names, "_type": "ClassLabel"}}
-        features["text"] = {"dtype": "string", "_type": "Value"}  # type: ignore[dict-item]
+        features: dict[str, Any] = {"label": {"names": names, "_type": "ClassLabel"}}
+        features["text"] = {"dtype": "string", "_type": "Value"}
         table = pa.table({"text": sentences(20), "label": [0, 1] * 10})
         about = {"huggingface": json.dumps({"info": {"features": features}})}
         parquet.write_table(table.replace_schema_metadata(about), tmp_path / f"{name}.parquet")

@@ -202,11 +202,9 @@ class ParquetRows:
     lists: bool
 
     def blocks(self, size: int) -> Iterator[Float[np.ndarray, "_ dim"]]:
-        """Batches, read page by page: a file may be a single row group of any size."""
-        from pyarrow import parquet
-
+        """Batches, read page by page."""
         start = 0
-        with parquet.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as file:
+        with _parquet_file(self.path) as file:
             for batch in file.iter_batches(size, columns=list(self.columns), use_threads=False):
                 yield self._from_lists(batch, start) if self.lists else self._from_numbers(batch)
                 start += batch.num_rows
@@ -230,10 +228,17 @@ class ParquetRows:
         return _float(values.reshape(len(lengths), self.dim))
 
 
-def _open_parquet(path: Path, key: str, not_features: Sequence[str]) -> ParquetRows:
-    from pyarrow import parquet, types
+def _parquet_file(path: Path) -> Any:
+    """Open for reading page by page: a file may be a single row group of any size."""
+    from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
+    return parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+
+
+def _open_parquet(path: Path, key: str, not_features: Sequence[str]) -> ParquetRows:
+    from pyarrow import types
+
+    with _parquet_file(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
         reserved = {name for name in schema.names if name.lower() in (*LABEL_NAMES, *ID_NAMES)}
         reserved |= set(not_features)

@@ -109,7 +109,7 @@ def _whole(array: Any, what: str, split: str, where: Callable[[str, int], str]) 
 
     values = array.to_numpy().astype(np.float64)
     missing = np.isnan(values)
-    broken = ~missing & (np.where(missing, 0.0, values) % 1 != 0)  # infinity too
+    broken = ~missing & ~(np.isfinite(values) & (values == np.floor(values)))
     if broken.any():
         row = int(broken.argmax())
         raise DataError(
