@@ -11,7 +11,7 @@ from distill.datasets import DataError, Labels, encode_labels
 
 
 def encode(values: Any, classes: tuple[str, ...] = (), **others: Any) -> Labels:
-    return encode_labels({"train": values, **others}, classes=classes, what="the labels")
+    return encode_labels({"train": values, **others}, classes=classes, what="y.npy")
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_a_split_without_any_label_is_all_missing() -> None:
 @pytest.mark.parametrize(
     ("values", "classes", "words"),
     [
-        ([0, 2], ("x", "y"), "the labels holds 2 at train row 1, but there are 2 class names"),
-        ([0, -2], ("x", "y"), "the labels holds -2 at train row 1, but there are 2 class names"),
-        ([0, 2**40], ("x", "y"), f"the labels holds {2**40} at train row 1"),
-        (["x", "z"], ("x", "y"), "the labels holds 'z' at train row 1, which is none of the class"),
+        ([0, 2], ("x", "y"), "y.npy holds 2 at train row 1, but there are 2 class names"),
+        ([0, -2], ("x", "y"), "y.npy holds -2 at train row 1, but there are 2 class names"),
+        ([0, 2**40], ("x", "y"), f"y.npy holds {2**40} at train row 1"),
+        (["x", "z"], ("x", "y"), "y.npy holds 'z' at train row 1, which is none of the class"),
         (["dog", "cot"], ("dog", "cat"), "did you mean 'cat'?"),
         ([0.5, 1.0], (), "decimal numbers (0.5 at train row 0): regression targets"),
         ([1.0, float("inf")], (), "decimal numbers (inf at train row 1): regression targets"),

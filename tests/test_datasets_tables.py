@@ -255,7 +255,7 @@ def test_a_number_among_json_texts_is_named_or_skipped(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_knows_content_and_columns_and_not_the_place(tmp_path: Path) -> None:
-    columns = {"text": sentences(20), "other": sentences(20, "o"), "label": [0, 1] * 10}
+    columns: dict[str, list[Any]] = {"text": sentences(20), "other": sentences(20, "o"), "label": [0, 1] * 10}
     first = load(f"parquet:{write_parquet(tmp_path / 'a.parquet', **columns)}").fingerprint
     moved = write_parquet(tmp_path / "b" / "c.parquet", **columns)
     assert load(f"parquet:{moved}").fingerprint == first

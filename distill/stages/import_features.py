@@ -149,7 +149,7 @@ def _source(
     codes, names = None, tuple(classes)
     note = "no labels were given: heads cannot be trained on these features"
     if column is not None:
-        what = f"the label column {column.name!r}" if column.name else "the labels"
+        what = f"the label column {column.name!r}" if column.name else "the file of labels"
         found = encode_labels(
             {"train": column.values},
             classes=names or column.classes,
