@@ -27,18 +27,17 @@ class BadFileError(Exception):
 def write_whole(path: Path, parts: Sequence[Any], scratch: Path) -> None:
     """Put ``parts`` into a file of the same file system, which appears only when it is whole."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with scratch.open("wb", buffering=0) as file:
             for part in parts:
                 rest = memoryview(part)
                 while len(rest):
                     rest = rest[file.write(rest) :]
         scratch.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say which file
-        raise
-    finally:
+    except BaseException as error:
         scratch.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(path)  # a full disk does not say which file
+        raise
 
 
 def chunk_values(

@@ -94,7 +94,7 @@ def array_document(column: Column, spec: StoreSpec) -> bytes:
                 "name": "regular",
                 "configuration": {"chunk_shape": [spec.chunk_rows, *column.per_row]},
             },
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
             "codecs": [
                 {"name": "bytes", "configuration": {"endian": "little"}},
                 {"name": "crc32c"},
@@ -118,8 +118,11 @@ def array_file(column: Column) -> str:
 
 
 def chunk_file(column: Column, index: int) -> str:
-    """Where a chunk lies, relative to the store: zarr's default chunk keys."""
-    return f"{column.name}/c/{index}" + "/0" * len(column.per_row)
+    """Where a chunk lies, relative to the store: ``features/c.3.0``, ``ids/c.3``.
+
+    Zarr's keys with a dot for separator: a slash would make a folder for every chunk.
+    """
+    return f"{column.name}/c.{index}" + ".0" * len(column.per_row)
 
 
 def store_files(spec: StoreSpec) -> set[str]:

@@ -162,6 +162,7 @@ def _begin(path: Path, spec: StoreSpec) -> Manifest:
         document = array_document(column, manifest.spec)
         place = path / array_file(column)
         if not place.exists() or place.read_bytes() != document:
+            place.parent.mkdir(exist_ok=True)
             _write_document(path, array_file(column), document)
     return manifest
 

@@ -139,16 +139,16 @@ def test_work_that_was_done_is_not_done_again(tmp_path: Path) -> None:
     path = tmp_path / "train"
     with create_store(path, small_spec()) as writer:
         write(writer, 1)
-    kept = (path / "features/c/1/0").stat().st_mtime_ns
+    kept = (path / "features/c.1.0").stat().st_mtime_ns
     with create_store(path, small_spec()) as writer:
         assert writer.pending() == [0, 2]
         write(writer, 0)
         write(writer, 2)
-    assert (path / "features/c/1/0").stat().st_mtime_ns == kept
+    assert (path / "features/c.1.0").stat().st_mtime_ns == kept
     assert open_store(path).ids()[4] == 4 * 7 - 3
 
 
-@pytest.mark.parametrize("name", ["features/c/1/0", "ids/c/1", "labels/c/1", "logits/c/1/0"])
+@pytest.mark.parametrize("name", ["features/c.1.0", "ids/c.1", "labels/c.1", "logits/c.1.0"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "delete"])
 def test_a_chunk_that_does_not_pass_on_resume_is_made_again(
     tmp_path: Path, name: str, harm: str
@@ -191,13 +191,13 @@ def test_a_full_disk_names_the_file_and_leaves_the_unit_pending(
         write(writer, 0)
 
         def full(self: Path, target: Path) -> Path:
-            if "features/c/1" in str(target):
+            if "features/c.1" in str(target):
                 raise OSError(errno.ENOSPC, "No space left on device")
             os.replace(self, target)
             return target
 
         monkeypatch.setattr(Path, "replace", full)
-        with pytest.raises(OSError, match=re.escape(f"device: '{path / 'features/c/1/0'}'")):
+        with pytest.raises(OSError, match=re.escape(f"device: '{path / 'features/c.1.0'}'")):
             write(writer, 1)
         monkeypatch.undo()
         assert writer.pending() == [1, 2]

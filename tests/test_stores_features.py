@@ -76,7 +76,7 @@ def test_chunks_hold_what_was_asked_for_and_nothing_else(tmp_path: Path) -> None
 
 def test_columns_that_are_not_asked_for_are_not_read(tmp_path: Path) -> None:
     store = open_store(fill(tmp_path / "train", small_spec()))
-    (store.path / "features/c/1/0").unlink()
+    (store.path / "features/c.1.0").unlink()
     assert len(list(store.chunks(("labels",)))) == 3
 
 
@@ -111,7 +111,7 @@ def refused(tmp_path: Path, told: str, spec: dict[str, Any], **changes: Any) -> 
             writer.write(1, **(rows | changes))
         assert "\n" not in str(caught.value)
         assert writer.pending() == [0, 1, 2]
-    assert not [name for name in digests(tmp_path / "train") if "/c/" in name]
+    assert not [name for name in digests(tmp_path / "train") if "/c." in name]
 
 
 def with_value(value: float, dtype: str = "float32") -> np.ndarray:
@@ -231,7 +231,7 @@ def test_splits_come_in_the_order_of_their_use(tmp_path: Path) -> None:
         open_splits(root)
 
 
-@pytest.mark.parametrize("name", ["features/c/1/0", "ids/c/1", "labels/c/1", "logits/c/1/0"])
+@pytest.mark.parametrize("name", ["features/c.1.0", "ids/c.1", "labels/c.1", "logits/c.1.0"])
 def test_a_chunk_that_is_gone_or_false_is_never_read(tmp_path: Path, name: str) -> None:
     store = open_store(fill(tmp_path / "train", small_spec()))
     column, file = name.split("/", maxsplit=1)[0], store.path / name
@@ -251,7 +251,7 @@ def test_a_chunk_that_is_gone_or_false_is_never_read(tmp_path: Path, name: str) 
     damaged(f"has {len(sound) - 1} bytes instead of {len(sound)}")
     file.write_bytes(b"")
     damaged(f"has 0 bytes instead of {len(sound)}")
-    file.write_bytes((store.path / name.replace("c/1", "c/0")).read_bytes())
+    file.write_bytes((store.path / name.replace("c.1", "c.0")).read_bytes())
     damaged("holds another chunk than was written there")
     file.unlink()
     damaged("is missing")
@@ -331,6 +331,7 @@ def test_every_chunk_is_what_zarr_would_have_written(
             dtype=values.dtype,
             fill_value=fill_value,
             compressors=[zarr.codecs.Crc32cCodec()],
+            chunk_key_encoding={"name": "default", "separator": "."},
             config={"write_empty_chunks": True},
         )
         array[...] = values
@@ -342,8 +343,8 @@ def test_every_chunk_is_what_zarr_would_have_written(
 
 def test_elsewhere_a_missing_chunk_reads_as_nothing_plausible(tmp_path: Path) -> None:
     path = fill(tmp_path / "train", small_spec())
-    (path / "features/c/1/0").unlink()
-    (path / "labels/c/1").unlink()
+    (path / "features/c.1.0").unlink()
+    (path / "labels/c.1").unlink()
     group: Any = zarr.open_group(path, mode="r")
     assert np.isnan(group["features"][4:8]).all()
     assert (group["labels"][4:8] == -1).all()

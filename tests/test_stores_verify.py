@@ -30,9 +30,9 @@ def root(tmp_path: Path) -> Path:
 
 def place_of(name: str) -> tuple[int | None, tuple[int, int] | None]:
     """Chunk and rows of a file of the small store."""
-    if "/c/" not in name:
+    if "/c." not in name:
         return None, None
-    chunk = int(name.split("/c/")[1].split("/")[0])
+    chunk = int(name.split("/c.")[1].split(".")[0])
     return chunk, [(0, 4), (4, 8), (8, 10)][chunk]
 
 
@@ -93,11 +93,11 @@ def to_folder(file: Path) -> None:
 
 
 FILES = [
-    "features/c/0/0",
-    "features/c/2/0",
-    "ids/c/1",
-    "labels/c/1",
-    "logits/c/1/0",
+    "features/c.0.0",
+    "features/c.2.0",
+    "ids/c.1",
+    "labels/c.1",
+    "logits/c.1.0",
     "features/zarr.json",
     "labels/zarr.json",
     "zarr.json",
@@ -124,7 +124,7 @@ def test_damage_is_found_repaired_and_made_again_byte_for_byte(
 
 
 def test_a_repaired_store_is_not_data_until_it_is_made_again(root: Path) -> None:
-    flip(root / "train" / "labels/c/1")
+    flip(root / "train" / "labels/c.1")
     repair_store(root / "train", verify_store(root / "train"))
     with pytest.raises(IncompleteStoreError):
         open_store(root / "train")
@@ -141,12 +141,12 @@ def test_repairing_documents_and_strangers_needs_no_new_rows(root: Path) -> None
 
 def test_chunks_that_changed_places_are_found(root: Path) -> None:
     store = root / "train"
-    first, second = store / "features/c/0/0", store / "features/c/1/0"
+    first, second = store / "features/c.0.0", store / "features/c.1.0"
     shutil.copy(second, first)
     assert verify_store(store) == [
-        Damage("features/c/0/0", "holds another chunk than was written there", 0, (0, 4))
+        Damage("features/c.0.0", "holds another chunk than was written there", 0, (0, 4))
     ]
-    shutil.copy(root / "test" / "features/c/0/0", first)  # the same rows: the same bytes
+    shutil.copy(root / "test" / "features/c.0.0", first)  # the same rows: the same bytes
     assert verify_store(store) == []
 
 
@@ -158,7 +158,7 @@ def test_a_changed_fill_value_is_found(root: Path) -> None:
 
 
 def test_foreign_files_are_found_wherever_they_lie(root: Path) -> None:
-    for name in ("notes.txt", "features/c/3/0", "labels/c/1.partial", "more/deep/file"):
+    for name in ("notes.txt", "features/c.3.0", "labels/c.1.partial", "more/deep/file"):
         file = root / "train" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("?")
@@ -168,8 +168,8 @@ def test_foreign_files_are_found_wherever_they_lie(root: Path) -> None:
     assert found == {
         "top.txt",
         "train/notes.txt",
-        "train/features/c/3/0",
-        "train/labels/c/1.partial",
+        "train/features/c.3.0",
+        "train/labels/c.1.partial",
         "train/more/deep/file",
         "train/link",
     }
@@ -180,14 +180,14 @@ def test_foreign_files_are_found_wherever_they_lie(root: Path) -> None:
 
 
 def test_several_damages_are_all_named_in_order(root: Path) -> None:
-    for name in ("features/c/2/0", "features/c/0/0", "ids/c/1"):
+    for name in ("features/c.2.0", "features/c.0.0", "ids/c.1"):
         flip(root / "test" / name)
-    (root / "train" / "features/c/1/0").unlink()
+    (root / "train" / "features/c.1.0").unlink()
     assert [str(damage) for damage in verify_store(root)] == [
-        "train/features/c/1/0 is missing (rows 4 to 7)",
-        "test/ids/c/1 fails its checksum (rows 4 to 7)",
-        "test/features/c/0/0 fails its checksum (rows 0 to 3)",
-        "test/features/c/2/0 fails its checksum (rows 8 to 9)",
+        "train/features/c.1.0 is missing (rows 4 to 7)",
+        "test/ids/c.1 fails its checksum (rows 4 to 7)",
+        "test/features/c.0.0 fails its checksum (rows 0 to 3)",
+        "test/features/c.2.0 fails its checksum (rows 8 to 9)",
     ]
 
 
