@@ -161,6 +161,16 @@ def test_every_split_and_target_is_the_product(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("rows", [1, 9, 10, 11, 20, 21, 31, 41])
+def test_any_number_of_rows_comes_out_whole(tmp_path: Path, rows: int) -> None:
+    source = filled(tmp_path / "f.zarr" / "all", drawn(rows))
+    targets = targets_in(tmp_path, (6,))
+    assert project({"all": source}, targets, progress=Silent()) == rows
+    exact = source.features().astype(np.float64) @ targets[0].projection.matrix
+    np.testing.assert_allclose(open_store(targets[0].root / "all").features(), exact, atol=1e-5)
+
+
+@pytest.mark.usefixtures("small_chunks")
 def test_each_chunk_is_read_once_for_all_targets(
     tmp_path: Path, chunk_reads: Counter[tuple[str, int]]
 ) -> None:
