@@ -379,6 +379,7 @@ def test_wrong_names_and_paths_say_what_to_type(tmp_path: Path) -> None:
         f"parquet:{tmp_path}/nowhere/x.parquet": "has no 'nowhere'",
         f"parquet:{tmp_path}/photos": "holds no file ending in .parquet",
         f"parquet:{tmp_path}/*.pq": "no file matches",
+        "x.npy": "features come in with: distill import x.npy",
         "parquet:": "no path is named; the form is parquet:PATH",
         "digits:8": "digits takes no path",
         "hub:": "no hub data set is named",

@@ -31,6 +31,7 @@ SUFFIX_FORMATS = {
     ".jsonl": "json",
     ".ndjson": "json",
 }
+FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors")
 
 
 def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dataset:
@@ -52,6 +53,8 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
 def _unknown(name: str, kind: str) -> str:
     """Give a path without its format its format, a slip of the pen the nearest name."""
     path = Path(name).expanduser()
+    if path.suffix.lower() in FEATURE_SUFFIXES:
+        return f"{name!r} holds numbers, not inputs; features come in with: distill import {name}"
     form = SUFFIX_FORMATS.get(path.suffix.lower())
     if path.is_dir():
         tables = sorted({SUFFIX_FORMATS.get(file.suffix.lower(), "") for file in path.iterdir()})

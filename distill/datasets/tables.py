@@ -123,7 +123,8 @@ def _labels(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     feature = tables["train"].features[name]
     if not hasattr(feature, "dtype") or type(feature).__name__ == "Json":
-        shape = "lists: multi-label" if "List" in type(feature).__name__ else "mixed values: such"
+        several = any(word in type(feature).__name__.lower() for word in ("list", "sequence"))
+        shape = "lists: multi-label" if several else "mixed values: such"
         raise DataError(
             f"the label column {name!r} of {where} holds {shape} targets are not supported; "
             "name a column with one label a row with data.label_column"
