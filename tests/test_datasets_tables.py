@@ -1,58 +1,21 @@
-"""Parquet, CSV and JSON tables: columns, labels, splits, bad rows, and every refusal."""
+"""Parquet, CSV and JSON tables: columns, labels, splits, bad rows."""
 
 import io
 import json
 import pickle
-import re
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from distill.config import DataConfig
-from distill.datasets import BadInputError, DataError, Dataset, UnknownDatasetError, load_dataset
+from distill.datasets import BadInputError
+from tests.datasets_examples import cache, load, rows_by_id, sentences, write_csv, write_parquet
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Arrow copies go to a folder of the test's own, not to the user's cache."""
-    import datasets
-
-    place = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", place)
-    return place
-
-
-def load(name: str, **settings: object) -> Dataset:
-    return load_dataset(DataConfig.model_validate({"name": name, **settings}))
-
-
-def write_parquet(path: Path, **columns: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pa.table(columns), path)
-    return path
-
-
-def sentences(count: int, word: str = "sentence") -> list[str]:
-    return [f"{word} {row}" for row in range(count)]
-
-
-def rows_by_id(found: Dataset) -> dict[int, tuple[Any, int | None]]:
-    return {
-        int(example): (split.inputs[at], None if split.labels is None else int(split.labels[at]))
-        for split in found.splits.values()
-        for at, example in enumerate(split.ids)
-    }
-
-
-def write_csv(path: Path, header: str, lines: Sequence[str]) -> Path:
-    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-    return path
+__all__ = ["cache"]
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_one_parquet_file_is_train_and_its_labels_are_sorted_names(tmp_path: Path) -> None:
@@ -255,7 +218,11 @@ def test_a_number_among_json_texts_is_named_or_skipped(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_knows_content_and_columns_and_not_the_place(tmp_path: Path) -> None:
-    columns: dict[str, list[Any]] = {"text": sentences(20), "other": sentences(20, "o"), "label": [0, 1] * 10}
+    columns: dict[str, list[Any]] = {
+        "text": sentences(20),
+        "other": sentences(20, "o"),
+        "label": [0, 1] * 10,
+    }
     first = load(f"parquet:{write_parquet(tmp_path / 'a.parquet', **columns)}").fingerprint
     moved = write_parquet(tmp_path / "b" / "c.parquet", **columns)
     assert load(f"parquet:{moved}").fingerprint == first
@@ -265,131 +232,6 @@ def test_the_fingerprint_knows_content_and_columns_and_not_the_place(tmp_path: P
     columns["text"][0] = "edited"
     write_parquet(moved, **columns)
     assert load(f"parquet:{moved}").fingerprint != first
-
-
-REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
-    ("lists", {"label": [[0, 1]] * 20}, {}, "multi-label targets are not supported"),
-    ("regression", {"label": [row / 7 for row in range(20)]}, {}, "regression targets are not"),
-    ("ids", {"label": list(range(20))}, {}, "a different value in each of its 20 rows"),
-    ("all-missing", {"label": [None] * 20}, {}, "holds no label at all"),
-    ("one-class", {"label": ["x"] * 20}, {}, "all of one class, 'x'; at least two are needed"),
-    ("label-name", {"lable": [0, 1] * 10}, {"label_column": "label"}, "did you mean 'lable'?"),
-    ("text-name", {"label": [0, 1] * 10}, {"text_columns": ("txet",)}, "did you mean 'text'?"),
-    ("not-text", {"label": [0, 1] * 10}, {"text_columns": ("label",)}, "holds int64, not text"),
-    ("three", {"label": [0, 1] * 10}, {"text_columns": ("text", "text", "text")}, "or two for"),
-    ("both", {"label": [0, 1] * 10}, {"label_column": "text", "text_columns": ("text",)}, "both"),
-    ("same-split", {"label": [0, 1] * 10}, {"test_split": "validation"}, "must be different"),
-]
-
-
-@pytest.mark.parametrize(
-    ("columns", "settings", "words"),
-    [pytest.param(*case[1:], id=case[0]) for case in REFUSED],
-)
-def test_a_table_that_cannot_be_used_is_refused_in_one_line(
-    tmp_path: Path, columns: dict[str, Any], settings: dict[str, Any], words: str
-) -> None:
-    for name in ("train", "other-train"):
-        write_parquet(tmp_path / f"{name}.parquet", text=sentences(20), **columns)
-    place = tmp_path if "test_split" in settings else tmp_path / "train.parquet"
-    with pytest.raises(DataError, match=re.escape(words)) as caught:
-        load(f"parquet:{place}", **settings)
-    assert "\n" not in str(caught.value)
-
-
-def test_several_text_columns_must_be_chosen_from(tmp_path: Path) -> None:
-    path = write_parquet(
-        tmp_path / "a.parquet", ham=sentences(20), eggs=sentences(20), label=[0, 1] * 10
-    )
-    with pytest.raises(DataError, match=r"several text columns: ham, eggs; name one, or two"):
-        load(f"parquet:{path}")
-
-
-def test_a_label_that_train_never_shows_is_refused(tmp_path: Path) -> None:
-    for name, labels in {"train": ["a", "b"] * 10, "test": ["a", "c"]}.items():
-        write_parquet(tmp_path / f"{name}.parquet", text=sentences(len(labels)), label=labels)
-    with pytest.raises(DataError, match=r"test split of .* 1 classes that train never shows: 'c'"):
-        load(f"parquet:{tmp_path}")
-
-
-def test_an_empty_split_is_refused(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "train.parquet", text=sentences(20), label=["a", "b"] * 10)
-    empty = {"text": pa.array([], pa.string()), "label": pa.array([], pa.string())}
-    write_parquet(tmp_path / "test.parquet", **empty)
-    with pytest.raises(DataError, match=r"test\.parquet has no rows; remove it or give another"):
-        load(f"parquet:{tmp_path}")
-
-
-def test_files_of_two_data_sets_are_not_joined(tmp_path: Path) -> None:
-    """Two tables may agree in every type and still mean other classes by the same numbers."""
-    for name, names in {"x-train": ["cat", "dog"], "y-train": ["car", "bus"]}.items():
-        features: dict[str, Any] = {"label": {"names": names, "_type": "ClassLabel"}}
-        features["text"] = {"dtype": "string", "_type": "Value"}
-        table = pa.table({"text": sentences(20), "label": [0, 1] * 10})
-        about = {"huggingface": json.dumps({"info": {"features": features}})}
-        parquet.write_table(table.replace_schema_metadata(about), tmp_path / f"{name}.parquet")
-    with pytest.raises(DataError, match=r"differ in column 'label' \(its type or its class names"):
-        load(f"parquet:{tmp_path}")
-
-
-def test_a_file_of_no_split_among_files_of_splits_is_refused(tmp_path: Path) -> None:
-    for name in ("train", "test", "extra"):
-        write_parquet(tmp_path / f"{name}.parquet", text=sentences(20), label=[0, 1] * 10)
-    with pytest.raises(DataError, match=r"extra\.parquet is named after no split"):
-        load(f"parquet:{tmp_path}")
-
-
-def _damaged(root: Path) -> Iterator[tuple[str, str]]:
-    (root / "zero.parquet").write_bytes(b"")
-    yield f"parquet:{root}/zero.parquet", "zero.parquet"
-    (root / "noise.parquet").write_bytes(b"PAR1 and then nothing of the kind")
-    yield f"parquet:{root}/noise.parquet", "noise.parquet is not a parquet file, or a damaged one"
-    (root / "zero.csv").write_text("")
-    yield f"csv:{root}/zero.csv", "zero.csv is empty (0 bytes)"
-    (root / "only.csv").write_text("text,label\n")
-    yield f"csv:{root}/only.csv", "only.csv has no rows"
-    (root / "bare.csv").write_text("text,text\na,b\n")
-    yield f"csv:{root}/bare.csv", "needs a first line that names every column once"
-    (root / "latin.csv").write_bytes("text,label\né,x\n".encode("latin-1"))
-    yield f"csv:{root}/latin.csv", "latin.csv"
-    (root / "ragged.csv").write_text("text,label\na,b\nc,d,e,f\n")
-    yield f"csv:{root}/ragged.csv", "ragged.csv cannot be read as csv"
-    (root / "broken.json").write_text('{"text": "a", \n{"label"')
-    yield f"json:{root}/broken.json", "broken.json cannot be read as json"
-
-
-def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
-    for name, words in _damaged(tmp_path):
-        with pytest.raises(DataError, match=re.escape(words)) as caught:
-            load(name)
-        assert "\n" not in str(caught.value)
-
-
-def test_wrong_names_and_paths_say_what_to_type(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "flowers.parquet", text=sentences(20), label=[0, 1] * 10)
-    (tmp_path / "photos").mkdir()
-    cases = {
-        "digitz": "no data set named 'digitz'; did you mean 'digits'?",
-        "parqet:x": "did you mean 'parquet'?",
-        "wines": "no data set named 'wines'; known: digits, imagefolder:DIR",
-        f"{tmp_path}/flowers.parquet": f"say parquet:{tmp_path}/flowers.parquet",
-        f"{tmp_path}": f"is a path without its format; say parquet:{tmp_path}",
-        f"{tmp_path}/photos": f"say imagefolder:{tmp_path}/photos",
-        f"parquet:{tmp_path}/flower.parquet": "did you mean 'flowers.parquet'?",
-        f"parquet:{tmp_path}/nowhere/x.parquet": "has no 'nowhere'",
-        f"parquet:{tmp_path}/photos": "holds no file ending in .parquet",
-        f"parquet:{tmp_path}/*.pq": "no file matches",
-        "x.npy": "features come in with: distill import x.npy",
-        "parquet:": "no path is named; the form is parquet:PATH",
-        "digits:8": "digits takes no path",
-        "hub:": "no hub data set is named",
-    }
-    for name, words in cases.items():
-        with pytest.raises(DataError, match=re.escape(words)) as caught:
-            load(name)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(UnknownDatasetError):
-        load("digitz")
 
 
 @pytest.mark.realdata

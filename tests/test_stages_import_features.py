@@ -1,67 +1,31 @@
-"""Feature files in, stores out, and stores back into files that other tools read."""
+"""Feature files in, stores out: every format, every label file, every refusal."""
 
 import json
 import re
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from jaxtyping import Float32, Int64
 from pyarrow import parquet
 
-from distill.config import DataConfig
 from distill.datasets import BadInputError, DataError
-from distill.findings import Extracted
 from distill.stages import import_features as module
-from distill.stages.errors import StageError
-from distill.stages.export_store import export_store
-from distill.stages.import_features import import_features
-from stores import FeatureStore, StoreMismatchError, open_splits, verify_store
-
-ROWS, DIM = 101, 7
-FEATURES: Float32[np.ndarray, "rows dim"] = (
-    np.random.default_rng(0).standard_normal((ROWS, DIM)).astype(np.float32)
+from stores import StoreMismatchError, verify_store
+from tests.features_examples import (
+    DIM,
+    EXPECTED,
+    FEATURES,
+    LABELS,
+    NAMES,
+    ROWS,
+    bring,
+    names_file,
+    npy,
+    rows_of,
+    stores,
 )
-LABELS: Int64[np.ndarray, " rows"] = np.random.default_rng(1).integers(0, 3, ROWS)
-NAMES = ("ant", "bee", "cat")
-
-
-def bring(
-    root: Path, features: Path, labels: Path | None = None, limit: int = 0, **options: Any
-) -> Extracted:
-    data = DataConfig(
-        name=f"import:{features.name}", limit=limit, skip_bad=options.pop("skip", False)
-    )
-    return import_features(features, labels, root / "features.zarr", data=data, **options)
-
-
-def stores(root: Path) -> dict[str, FeatureStore]:
-    return open_splits(root / "features.zarr")
-
-
-def rows_of(found: dict[str, FeatureStore]) -> dict[int, tuple[list[float], str]]:
-    """Features and class name of every example."""
-    return {
-        int(example): (row.tolist(), store.spec.classes[label])
-        for store in found.values()
-        for example, row, label in zip(store.ids(), store.features(), store.labels(), strict=True)
-    }
-
-
-EXPECTED = {row: (FEATURES[row].tolist(), NAMES[LABELS[row]]) for row in range(ROWS)}
-
-
-def npy(root: Path, order: str = "C", dtype: str = "<f4") -> Path:
-    np.save(root / "x.npy", np.asarray(FEATURES, dtype=dtype, order=order))  # type: ignore[call-overload]
-    return root / "x.npy"
-
-
-def names_file(root: Path) -> Path:
-    (root / "y.txt").write_text("\n".join(NAMES[label] for label in LABELS) + "\n")
-    return root / "y.txt"
 
 
 def _npz(root: Path, save: Any) -> Path:
@@ -297,98 +261,3 @@ def test_what_cannot_be_imported_is_refused_in_one_line(tmp_path: Path) -> None:
             bring(tmp_path, features, labels, **options)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "features.zarr").exists()
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
-    monkeypatch.setattr(module, "default_chunk_rows", lambda *_: 16)
-    bring(tmp_path, npy(tmp_path), names_file(tmp_path))
-    return stores(tmp_path)["train"]
-
-
-def test_npy_and_back(tmp_path: Path, store: FeatureStore) -> None:
-    made = export_store(store, tmp_path / "out.npy")
-    assert (made.format, made.rows, made.dim) == ("npy", 68, DIM)
-    rows = np.load(tmp_path / "out.npy", mmap_mode="r")
-    np.testing.assert_array_equal(rows, store.features())
-    np.testing.assert_array_equal(np.load(tmp_path / "out.ids.npy"), store.ids())
-    np.testing.assert_array_equal(np.load(tmp_path / "out.labels.npy"), store.labels())
-    files = [tmp_path / f"out{end}" for end in (".npy", ".ids.npy", ".labels.npy")]
-    assert made.bytes == sum(file.stat().st_size for file in files)
-
-
-def test_parquet_carries_class_names_and_imports_again(tmp_path: Path, store: FeatureStore) -> None:
-    export_store(store, tmp_path / "out.parquet")
-    table = parquet.read_table(tmp_path / "out.parquet")
-    assert table.schema.field("features").type.list_size == DIM
-    np.testing.assert_array_equal(np.stack(table["features"].to_numpy()), store.features())
-    bring(tmp_path / "again", tmp_path / "out.parquet")
-    ids = store.ids()
-    found = rows_of(stores(tmp_path / "again"))
-    assert found == {at: EXPECTED[int(example)] for at, example in enumerate(ids)}
-
-
-def test_other_tools_read_the_class_names(tmp_path: Path, store: FeatureStore) -> None:
-    import datasets
-
-    export_store(store, tmp_path / "out.parquet")
-    schema = parquet.read_schema(tmp_path / "out.parquet")
-    features = datasets.Features.from_arrow_schema(schema)
-    assert features["label"].names == list(NAMES)
-
-
-def test_faiss_finds_each_row_under_its_own_id(tmp_path: Path, store: FeatureStore) -> None:
-    import faiss
-
-    export_store(store, tmp_path / "out.faiss")
-    index = faiss.read_index(str(tmp_path / "out.faiss"))
-    distances, found = index.search(store.features(), 1)
-    np.testing.assert_array_equal(found[:, 0], store.ids())
-    assert distances.max() < 1e-5  # squared, of float32 rows of length about 2.6
-    query = store.features()[:1] + np.float32(0.5)
-    exact = ((store.features() - query) ** 2).sum(axis=1)
-    np.testing.assert_allclose(np.sort(exact)[:3], index.search(query, 3)[0][0], rtol=1e-5)
-
-
-def test_nothing_is_overwritten_unless_told(tmp_path: Path, store: FeatureStore) -> None:
-    (tmp_path / "out.labels.npy").write_bytes(b"mine")
-    with pytest.raises(StageError, match=r"out\.labels\.npy is already there; name another file"):
-        export_store(store, tmp_path / "out.npy")
-    assert not (tmp_path / "out.npy").exists()
-    export_store(store, tmp_path / "out.npy", overwrite=True)
-    assert len(np.load(tmp_path / "out.labels.npy")) == 68
-
-
-def test_an_export_that_dies_leaves_nothing(
-    tmp_path: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = sorted(tmp_path.iterdir())
-
-    class Dies:
-        def task(self, *_: Any, **__: Any) -> Any:
-            def advance(rows: int) -> None:
-                raise OSError(28, "No space left on device")
-
-            return nullcontext(advance)
-
-        def say(self, text: str) -> None: ...
-        def detail(self, text: str) -> None: ...
-
-    for suffix in ("npy", "parquet", "faiss"):
-        with pytest.raises(OSError, match="No space left"):
-            export_store(store, tmp_path / f"out.{suffix}", progress=Dies())
-    assert sorted(tmp_path.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("out.h5", "'out.h5' is no format to export to; name the file .npy, .parquet or .faiss"),
-        ("nowhere/out.npy", "there is no folder"),
-    ],
-)
-def test_a_wrong_place_or_format_is_refused(
-    tmp_path: Path, store: FeatureStore, name: str, words: str
-) -> None:
-    with pytest.raises(StageError, match=re.escape(words)):
-        export_store(store, tmp_path / name)
