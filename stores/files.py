@@ -7,10 +7,9 @@ damage but one in four thousand million; processors have an instruction for it.
 """
 
 import os
-from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import google_crc32c
 import numpy as np
@@ -24,20 +23,49 @@ class BadFileError(Exception):
     """A file does not hold what was written to it; the text completes "<file> …"."""
 
 
-def write_whole(path: Path, parts: Sequence[Any], scratch: Path) -> None:
-    """Put ``parts`` into a file of the same file system, which appears only when it is whole."""
-    try:
-        with scratch.open("wb", buffering=0) as file:
-            for part in parts:
-                rest = memoryview(part)
-                while len(rest):
-                    rest = rest[file.write(rest) :]
-        scratch.replace(path)
-    except BaseException as error:
-        scratch.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not error.filename:
-            error.filename = str(path)  # a full disk does not say which file
-        raise
+class ScratchFile:
+    """A file being written under another name; it appears, whole, when it is ``put``.
+
+    A context manager: without ``put`` nothing is left of it. Both names must be in one file system.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._file = scratch.open("wb", buffering=0)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append, all of it: one call of the system moves at most 2 GB."""
+        rest = memoryview(data)
+        while len(rest):
+            rest = rest[self._file.write(rest) :]
+
+    def put(self, path: Path) -> None:
+        """Close the file and give it its name."""
+        self._file.close()
+        self._scratch.replace(path)
+
+    def __enter__(self) -> "ScratchFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            return
+        self._file.close()
+        self._scratch.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(self._scratch)  # a full disk does not say where
+
+
+def write_whole(path: Path, data: bytes, scratch: Path) -> None:
+    """Write a small file whole or not at all."""
+    with ScratchFile(scratch) as file:
+        file.write(data)
+        file.put(path)
 
 
 def chunk_values(
@@ -53,9 +81,11 @@ def chunk_values(
 
 def write_chunk(path: Path, values: Shaped[np.ndarray, "..."], scratch: Path) -> str:
     """Write a chunk file and return its checksum, in hex."""
-    raw = _raw(values)
-    crc = _crc(raw)
-    write_whole(path, (raw, crc), scratch)
+    crc = checksum(values)
+    with ScratchFile(scratch) as file:
+        file.write(raw_bytes(values).data)
+        file.write(crc)
+        file.put(path)
     return crc.hex()
 
 
@@ -64,7 +94,7 @@ def read_chunk(path: Path, into: Shaped[np.ndarray, "..."]) -> str:
 
     Raises ``BadFileError`` where the file is missing, has another size or fails its checksum.
     """
-    raw = _raw(into)
+    raw = raw_bytes(into)
     try:
         with path.open("rb", buffering=0) as file:
             crc = _fill(file, raw)
@@ -72,7 +102,7 @@ def read_chunk(path: Path, into: Shaped[np.ndarray, "..."]) -> str:
         raise BadFileError("is missing") from None
     except IsADirectoryError:
         raise BadFileError("is not a file") from None
-    if _crc(raw) != crc:
+    if checksum(raw) != crc:
         raise BadFileError("fails its checksum")
     return crc.hex()
 
@@ -104,11 +134,11 @@ def _fill(file: FileIO, raw: UInt8[np.ndarray, " bytes"]) -> bytes:
     return bytes(crc)
 
 
-def _crc(raw: UInt8[np.ndarray, " bytes"]) -> bytes:
-    """Compute the checksum as zarr's codec stores it."""
-    return int(google_crc32c.value(raw)).to_bytes(CRC_BYTES, "little")
+def checksum(values: Shaped[np.ndarray, "..."]) -> bytes:
+    """Compute the CRC-32C of an array's bytes as zarr's codec stores it."""
+    return int(google_crc32c.value(raw_bytes(values))).to_bytes(CRC_BYTES, "little")
 
 
-def _raw(values: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, " bytes"]:
+def raw_bytes(values: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, " bytes"]:
     """View a contiguous array as bytes, without a copy."""
     return values.reshape(-1).view(np.uint8)

@@ -1,19 +1,25 @@
 """Rows on their way into a store: the right shape, finite, and within the stored type."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Shaped
 
 from stores.errors import InvalidRowsError
 from stores.spec import Column, StoreSpec
 
-Given = dict[str, np.ndarray | None]
+Given = Mapping[str, np.ndarray | None]
+Rows = dict[str, np.ndarray]
 
 
-def checked_rows(spec: StoreSpec, index: int, given: Given) -> dict[str, np.ndarray]:
-    """Give the arrays of a chunk in stored types; ``InvalidRowsError`` names what is wrong."""
+def stored_rows(spec: StoreSpec, index: int, given: Given) -> Rows:
+    """Give the arrays of a chunk in stored types; ``InvalidRowsError`` names what is wrong.
+
+    Whether floats are finite is left to ``refuse_not_finite``, a pass over all of them.
+    """
     start, stop = spec.rows_of(index)
     _refuse_other_columns(spec, given)
-    rows: dict[str, np.ndarray] = {}
+    rows: Rows = {}
     for name, column in spec.columns.items():
         values = np.asarray(given[name])
         expected = (stop - start, *column.per_row)
@@ -23,12 +29,17 @@ def checked_rows(spec: StoreSpec, index: int, given: Given) -> dict[str, np.ndar
                 f"got {values.shape}"
             )
         rows[name] = _converted(column, values)
-    for name in ("features", "logits"):
-        if name in rows:
-            _refuse_not_finite(name, rows[name], np.asarray(given[name]), rows["ids"], start)
     if spec.labelled and spec.classes:
         _refuse_unknown_labels(rows["labels"], rows["ids"], start, len(spec.classes))
     return rows
+
+
+def refuse_not_finite(spec: StoreSpec, index: int, rows: Rows, given: Given) -> None:
+    """Raise ``InvalidRowsError`` for the first row whose stored floats are not all finite."""
+    start, _ = spec.rows_of(index)
+    for name in ("features", "logits"):
+        if name in rows:
+            _refuse_not_finite(name, rows[name], np.asarray(given[name]), rows["ids"], start)
 
 
 def _refuse_other_columns(spec: StoreSpec, given: Given) -> None:

@@ -184,4 +184,4 @@ def _delete(folder: Path, name: str) -> None:
 
 
 def _put(folder: Path, name: str, document: bytes) -> None:
-    write_whole(folder / name, (document,), folder / f"repair{SCRATCH_SUFFIX}")
+    write_whole(folder / name, document, folder / f"repair{SCRATCH_SUFFIX}")

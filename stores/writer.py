@@ -4,6 +4,9 @@ Killed at any moment and begun again with the same spec, a store ends as the sam
 is there whole or not at all, what is there is checked before it is kept, and scratch files go.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -14,8 +17,11 @@ from jaxtyping import Shaped
 from stores.errors import SpecError, StoreDamagedError, StoreError
 from stores.files import (
     BadFileError,
+    ScratchFile,
+    checksum,
     chunk_values,
     empty_chunk,
+    raw_bytes,
     read_chunk,
     write_chunk,
     write_whole,
@@ -32,7 +38,7 @@ from stores.layout import (
     root_document,
 )
 from stores.locking import hold
-from stores.rows import checked_rows
+from stores.rows import Rows, refuse_not_finite, stored_rows
 from stores.spec import StoreSpec, refuse_mismatch
 
 
@@ -67,6 +73,7 @@ class StoreWriter:
         self.spec = manifest.spec
         self._complete = manifest.complete
         self._lock = lock
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="store-checksum")
         self._written: dict[int, dict[str, str]] = {}  # checksums, by chunk and column
         if not self._complete:
             self._written = _sound_chunks(path, self.spec)
@@ -92,26 +99,42 @@ class StoreWriter:
         logits); rows as ``spec.rows_of(index)`` says. ``InvalidRowsError`` names the first
         example that holds NaN, infinity or more than the stored type can, or an unknown label.
         """
-        rows = checked_rows(
-            self.spec,
-            index,
-            {"ids": ids, "features": features, "labels": labels, "logits": logits},
-        )
+        given = {"ids": ids, "features": features, "labels": labels, "logits": logits}
+        rows = stored_rows(self.spec, index, given)
         if self._complete or index in self._written:
             raise StoreError(f"chunk {index} of the store at {self.path} is already written")
-        columns = self.spec.columns
-        # The chunk of features says that the unit is there: it goes first and comes last.
-        (self.path / chunk_file(columns["features"], index)).unlink(missing_ok=True)
-        checksums: dict[str, str] = {}
-        for name, column in columns.items():
-            values = chunk_values(column, rows[name], self.spec.chunk_rows)
-            scratch = self.path / f"chunk{SCRATCH_SUFFIX}"
-            file = self.path / chunk_file(column, index)
-            checksums[name] = write_chunk(file, values, scratch)
-        self._written[index] = checksums
+        values = {
+            name: chunk_values(column, rows[name], self.spec.chunk_rows)
+            for name, column in self.spec.columns.items()
+        }
+        check = partial(refuse_not_finite, self.spec, index, rows, given)
+        self._written[index] = self._write_unit(index, values, check)
+
+    def _write_unit(self, index: int, values: Rows, check: Callable[[], None]) -> dict[str, str]:
+        """Write the chunk of every column, and return their checksums, in hex.
+
+        The chunk of features says that the unit is there: it goes first and comes last. While its
+        bytes go to the scratch file, the pool runs ``check`` and the checksum over them.
+        """
+        places = {name: self.path / chunk_file(c, index) for name, c in self.spec.columns.items()}
+        places["features"].unlink(missing_ok=True)
+        with ScratchFile(self.path / f"features{SCRATCH_SUFFIX}") as file:
+            crc = self._pool.submit(_checked_sum, values["features"], check)
+            try:
+                file.write(raw_bytes(values["features"]).data)
+            finally:
+                wait([crc])  # the rows are the caller's again when we return
+            checksums = {"features": crc.result().hex()}
+            for name in [name for name in values if name != "features"]:
+                scratch = self.path / f"chunk{SCRATCH_SUFFIX}"
+                checksums[name] = write_chunk(places[name], values[name], scratch)
+            file.write(crc.result())
+            file.put(places["features"])
+        return checksums
 
     def close(self) -> None:
         """Let go of the store as it is."""
+        self._pool.shutdown()
         self._lock.release()
 
     def __enter__(self) -> "StoreWriter":
@@ -140,6 +163,11 @@ class StoreWriter:
         self._complete = True
 
 
+def _checked_sum(values: Shaped[np.ndarray, "..."], check: Callable[[], None]) -> bytes:
+    check()
+    return checksum(values)
+
+
 def _begin(path: Path, spec: StoreSpec) -> Manifest:
     """Bring the folder to where every document is in place, whatever was interrupted before."""
     path.mkdir(parents=True, exist_ok=True)
@@ -155,7 +183,7 @@ def _begin(path: Path, spec: StoreSpec) -> Manifest:
         scratch.unlink()
     root = path.parent / GROUP_FILE
     if path.parent.suffix == ROOT_SUFFIX and not root.exists():
-        write_whole(root, (root_document(),), path / f"root{SCRATCH_SUFFIX}")
+        write_whole(root, root_document(), path / f"root{SCRATCH_SUFFIX}")
     if not (path / GROUP_FILE).exists():
         _write_document(path, GROUP_FILE, manifest.to_bytes())
     for column in manifest.spec.columns.values():
@@ -200,4 +228,4 @@ def _sound_chunks(path: Path, spec: StoreSpec) -> dict[int, dict[str, str]]:
 
 
 def _write_document(path: Path, name: str, data: bytes) -> None:
-    write_whole(path / name, (data,), path / f"document{SCRATCH_SUFFIX}")
+    write_whole(path / name, data, path / f"document{SCRATCH_SUFFIX}")

@@ -197,7 +197,7 @@ def test_a_full_disk_names_the_file_and_leaves_the_unit_pending(
             return target
 
         monkeypatch.setattr(Path, "replace", full)
-        with pytest.raises(OSError, match=re.escape(f"device: '{path / 'features/c.1.0'}'")):
+        with pytest.raises(OSError, match=re.escape(f"device: '{path}/features.partial'")):
             write(writer, 1)
         monkeypatch.undo()
         assert writer.pending() == [1, 2]
