@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from distill import options as given
@@ -23,6 +22,13 @@ from distill.options import COMMON, Option
 EXIT_FOUND_WRONG = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+# typer brings its own copy of click from 0.20 on; this is the base of its complaints either way
+Complaint = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Ctrl-C, out of reach of typer, which would leave without a word."""
 
 # What a parameter that is no option of the config says in the help.
 ARGUMENTS = {
@@ -83,16 +89,14 @@ PLANNED = ("run", "train-teacher", "extract", "project", "train-student")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        returned = _app()(args=list(argv) if argv is not None else None, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return EXIT_USER_ERROR
-    except click.ClickException as error:
+        returned = _app()(args=words or ["--help"], standalone_mode=False)
+    except Complaint as error:
         return _complain(" ".join(error.format_message().split()))
     except pipeline.UserError as error:
         return _complain(str(error))
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, Interrupted):
         print(
             "\ndistill: interrupted; what was finished is kept: run the same command to go on",
             file=sys.stderr,
@@ -113,7 +117,6 @@ def _app() -> Callable[..., Any]:
     app = typer.Typer(
         name="distill",
         help="Small models from low-dimensional views of a large one's features.",
-        no_args_is_help=True,
         add_completion=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -128,19 +131,27 @@ def _app() -> Callable[..., Any]:
 def _translated(command: Command) -> Callable[..., int]:
     """A function that typer can read, calling the command's own."""
     parameters = [*_parameters(command), *_switches(command.name)]
+    if command.name == "run":
+        named = typer.Option("--config", help=ARGUMENTS["config"])
+        parameters.append(_parameter("config_file", Annotated[Path | None, named], None))
 
     def run_command(**values: Any) -> int:
         switches = {name: values.pop(name, False) for name in ("json", "quiet", "verbose")}
         dry_run = values.pop("dry_run", False)
         from distill.bars import Bars
 
+        if "config_file" in values:  # `run` takes it in both forms
+            values["config"] = values.pop("config_file") or values["config"]
         if "progress" in inspect.signature(command.call).parameters:
             values["progress"] = Bars(verbose=switches["verbose"], quiet=switches["quiet"])
-        if dry_run:
-            del values["progress"]
-            result = pipeline.plan(command.name, **values)
-        else:
-            result = command.call(**values)
+        try:
+            if dry_run:
+                del values["progress"]
+                result = pipeline.plan(command.name, **values)
+            else:
+                result = command.call(**values)
+        except KeyboardInterrupt as stop:
+            raise Interrupted from stop
         return _show(result, as_json=switches["json"], quiet=switches["quiet"])
 
     run_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -2,10 +2,10 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,12 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
         "heavy = {'torch', 'transformers', 'faiss', 'zarr', 'sklearn', 'numpy', 'jaxtyping'}; "
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
-    seconds = []
+    seconds = []  # of CPU: the clock would also measure who else is at work
     for _ in range(3):
-        begun = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - begun)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.stderr.strip() == "[]"
         assert "train-student" in done.stdout
     assert min(seconds) < 0.5
@@ -100,7 +101,7 @@ def test_every_command_is_in_the_readme_and_a_function(command: Any) -> None:
 
 def test_a_second_run_does_nothing_again(small_run: Path, call: Command) -> None:
     def stamps() -> dict[str, int]:
-        kept = [*small_run.rglob("*.safetensors"), *small_run.glob("**/c/**/*")]
+        kept = [*small_run.rglob("*.safetensors"), *small_run.glob("**/c.*")]
         return {str(path): path.stat().st_mtime_ns for path in kept if path.is_file()}
 
     before = stamps()
@@ -147,7 +148,7 @@ def test_info_and_verify_of_a_sound_run(small_run: Path, call: Command) -> None:
 
 
 def test_a_flipped_byte_is_found_named_and_repaired(run_copy: Path, call: Command) -> None:
-    chunk = sorted((run_copy / "features.zarr/test/features/c").rglob("0"))[-1]
+    chunk = sorted((run_copy / "features.zarr/test/features").glob("c*"))[-1]
     sound = chunk.read_bytes()
     chunk.write_bytes(sound[:100] + bytes([sound[100] ^ 1]) + sound[101:])
     code, out, _ = call("verify", run_copy)
@@ -204,7 +205,8 @@ def test_validate_fails_a_wrong_map(run_copy: Path, call: Command) -> None:
         (["run", "--data", "digit"], ["digit", "digits"]),
         (["extract", "--data", "imagefolder:nowhere"], ["nowhere"]),
         (["extract", "--data", "csv:nowhere.csv", "--teacher", "hf/x"], ["nowhere.csv"]),
-        (["run", "--config", "none.toml"], ["No such option: --config"]),
+        (["run", "--config", "none.toml"], ["no config file at none.toml"]),
+        (["run", "none.toml"], ["no config file at none.toml"]),
         (["extract", "--config", "none.toml"], ["no config file at none.toml"]),
         (["extract", "--device", "cuda:7", "--random-init"], ["cuda"]),
         (["extract", "--device", "gpu", "--random-init"], ["gpu"]),
@@ -221,7 +223,7 @@ def test_validate_fails_a_wrong_map(run_copy: Path, call: Command) -> None:
         (["export-store", "none.zarr", "x.npy"], ["none.zarr"]),
         (["projekt"], ["No such command 'projekt'"]),
         (["project", "--factr", "3"], ["--factr", "--factor"]),
-        (["project", "--factor", "x"], ["--factor", "x"]),
+        (["project", "--factor", "x"], ["--factor", "valid number"]),
         (["project"], ["no features"]),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
@@ -247,7 +249,7 @@ def test_offline_without_the_weights_says_how_to_give_a_file(call: Command) -> N
         (["train-student", "--loss", "mae"], ["student.loss"]),
         (["train-student", "--epochs", "3", "--factor", "64"], ["epochs", "--overwrite"]),
         (["extract", "--teacher", "timm/resnet18", "--random-init"], ["resnet10t", "resnet18"]),
-        (["extract", "--limit", "60"], ["made", "--run"]),
+        (["extract", "--limit", "60"], ["made by something else", "fingerprint", "delete"]),
         (["validate", "gaussian-k9-s0"], ["gaussian-k9-s0"]),
         (["validate", "gaussian-k8-s0", "--split", "dev"], ["dev", "train"]),
     ],

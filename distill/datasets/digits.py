@@ -46,5 +46,5 @@ def load_digits(place: str, config: DataConfig) -> Source:
         classes=tuple(str(name) for name in found.target_names),
         parts={"train": Part(reader=Scans(pixels), labels=labels)},
         digest=hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest(),
-        note="too easy to conclude from",
+        note="this data set is too easy to conclude from",
     )

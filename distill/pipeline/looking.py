@@ -85,6 +85,7 @@ def import_features(
     key: str = "",
     label_key: str = "",
     ids: Path | str | None = None,
+    skip_bad: bool = False,
     config: Path | str | None = None,
     progress: Progress = SILENT,
     **options: Unpack[ImportOptions],
@@ -96,7 +97,8 @@ def import_features(
     from distill.stages.import_features import import_features as stage
 
     source = Path(features)
-    asked = overrides(options) | {"data.name": f"import:{source.name}"}
+    asked = overrides({**options, "skip_bad": skip_bad or None})
+    asked["data.name"] = f"import:{source.name}"
     with opened_for_writing(run, config, asked) as opened:
         found = stage(
             source,

@@ -89,11 +89,10 @@ def take_features(opened: Opened, *, progress: Progress, repair: bool = False) -
 
     run, config = opened.run, opened.config
     dataset = the_dataset(config)
-    for note in dataset.notes:
-        progress.say(note)
     teacher = the_teacher(run, config, dataset)
+    notes = list(dataset.notes)
     if config.teacher.weights == "random" and not config.teacher.taught:
-        progress.say("the teacher's weights are random: these are the features of no training")
+        notes.append("the teacher's weights are random: these are the features of no training")
     found = stage(
         dataset,
         teacher,
@@ -109,6 +108,6 @@ def take_features(opened: Opened, *, progress: Progress, repair: bool = False) -
     if found.rows_written == 0 and earlier is not None:
         progress.say(f"{run.features} is complete already")
         return earlier
-    found = replace(found, data_note=dataset.note)
+    found = replace(found, data_note=dataset.note, notes=(*notes, *found.notes))
     remember(run.extracted, found, made_from=fingerprint(dataset.fingerprint, teacher.card.weights))
     return found
