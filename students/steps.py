@@ -85,6 +85,34 @@ def restore_moments(optimizer: torch.optim.AdamW, moments: Mapping[str, Tensor])
         optimizer.state[parameter][key] = home.to(parameter.device)
 
 
+def clip_gradient(optimizer: torch.optim.Optimizer, most: float) -> Tensor:
+    """Shorten the whole gradient to length ``most`` (0: leave it); returns the length it had.
+
+    On a CPU, where looking costs nothing, a short gradient is not touched at all: in a small
+    network the multiplication alone is some hundredth of the step.
+    """
+    gradients = [
+        p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
+    norm: Tensor = torch.linalg.vector_norm(
+        torch.stack([torch.linalg.vector_norm(g) for g in gradients])
+    )
+    if most and (norm.device.type != "cpu" or float(norm) > most):
+        factor = (most / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return norm
+
+
+def set_seed(seed: int, device: torch.device) -> None:
+    """Seed the generators this device draws from; ``torch.manual_seed`` seeds all, slowly."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 def step_seed(*numbers: int) -> int:
     """One seed from several numbers, unrelated to that of their neighbours."""
     drawn = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]

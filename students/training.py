@@ -34,10 +34,12 @@ from students.journal import Journal
 from students.recipe import Evaluation, Recipe
 from students.steps import (
     Watch,
+    clip_gradient,
     make_optimizer,
     moments_of,
     place,
     restore_moments,
+    set_seed,
     step_seed,
     to_device,
 )
@@ -246,15 +248,14 @@ class _Run:
     def _step(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """One optimiser step; the loss and the gradient's norm, not yet looked at."""
         recipe, at = self.recipe, (self.state.epoch - 1) * self.steps + step
-        torch.manual_seed(step_seed(recipe.seed, self.state.epoch, step))  # dropout
+        set_seed(step_seed(recipe.seed, self.state.epoch, step), self.device)  # dropout
         inputs, targets = (to_device(part, self.device) for part in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             outputs = self.network(inputs)
         loss = self.loss(outputs.float(), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, recipe.clip or math.inf)
+        norm = clip_gradient(self.optimizer, recipe.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(at, self._all_steps)
         self.optimizer.step()

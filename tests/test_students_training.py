@@ -31,7 +31,7 @@ from students import (
     in_memory,
 )
 from students.checkpoint import read_tensors
-from students.steps import make_optimizer
+from students.steps import clip_gradient, make_optimizer, step_seed
 
 ROWS, CLASSES, BATCH = 61, 3, 8  # the last batch is a short one of five rows
 
@@ -162,6 +162,36 @@ def test_a_step_is_adamws_on_the_clipped_gradient(tmp_path: Path) -> None:
     for name, value in net.named_parameters():
         if name != "layers.0.bias":  # BatchNorm takes it away again: its gradient is rounding
             torch.testing.assert_close(value, twin.get_parameter(name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(0.0, 5.0), (10.0, 5.0), (1.0, 1.0)])
+def test_a_gradient_is_shortened_only_when_it_is_too_long(most: float, expected: float) -> None:
+    net = nn.Linear(2, 1)
+    net.weight.grad, net.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])
+    norm = clip_gradient(make_optimizer(net, recipe(), torch.device("cpu")), most)
+    assert float(norm) == pytest.approx(5.0)
+    after = torch.cat([net.weight.grad.flatten(), net.bias.grad]).norm()
+    assert float(after) == pytest.approx(expected, rel=1e-5)
+    assert float(net.bias.grad) / float(net.weight.grad[0, 0]) == pytest.approx(4 / 3)
+
+
+def test_every_step_of_every_epoch_and_seed_draws_anew() -> None:
+    seeds = {step_seed(s, epoch, step) for s in range(4) for epoch in range(4) for step in range(4)}
+    assert len(seeds) == 64
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_dropout_is_another_one_at_every_step(tmp_path: Path) -> None:
+    masks: list[bytes] = []
+
+    class Dropping(Net):
+        def forward(self, prepared: dict[str, Tensor]) -> Tensor:
+            if self.training:
+                masks.append(nn.functional.dropout(torch.ones(99)).numpy().tobytes())
+            return super().forward(prepared)
+
+    train(tmp_path, Dropping())
+    assert len(masks) == len(set(masks)) == 3 * 8
 
 
 def test_it_learns_and_says_what_it_did(tmp_path: Path) -> None:
