@@ -35,6 +35,7 @@ from stores import FeatureStore
 HELD = 256 * 2**20  # bytes of float32 rows kept in memory for each of the two stores
 BLOCK = 32 * 2**20  # bytes of float32 rows searched at a time
 SAMPLE = 4096  # rows between which pairs are drawn
+PARTICIPANTS = 2000  # of the sample, for the participation ratio
 DIRECTIONS = 1000  # differences whose directions are compared with one another
 
 
@@ -128,7 +129,7 @@ def validate(
     recall = float(hits(truth, distances).mean())
     projection = _projection_of(reference, candidate)
     kind = str(projection.get("kind", ""))
-    promise = _promise(kind, queries, candidate.spec.dim, len(ids), settings.eps)
+    promise = _promise(kind, rows[:PARTICIPANTS], candidate.spec.dim, len(ids), settings.eps)
     return Validation(
         reference=_name(reference),
         candidate=_name(candidate),
