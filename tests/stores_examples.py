@@ -6,6 +6,7 @@ of output a chunk: it is the process that other tests kill.
 
 import hashlib
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def main(path: Path, rows: int, dim: int) -> None:
         for index in writer.pending():
             write(writer, index)
             print(index, flush=True)
+            time.sleep(0.002)  # about as long as a chunk takes: kills strike inside and between
 
 
 if __name__ == "__main__":
