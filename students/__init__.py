@@ -36,8 +36,9 @@ from students.inference import evaluate_logits, forward_rows
 from students.losses import DISTANCES, LabelLoss, LogitLoss, SubspaceLoss, get_distance
 from students.recipe import Evaluation, Recipe
 from students.saved import SavedStudent, carried_head, load_student, read_card, save_student
+from students.state import FitResult
 from students.steps import place
-from students.training import FitResult, fit
+from students.training import fit
 
 __all__ = [
     "DISTANCES",

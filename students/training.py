@@ -9,7 +9,7 @@ CPU with the same number of threads, with the weights of a run that never was: b
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from students.errors import CheckpointError, DivergedError
 from students.feeds import Batch, Feed, Rows, shuffled_order
 from students.journal import Journal
 from students.recipe import Evaluation, Recipe
+from students.state import FitResult, State
 from students.steps import (
     Watch,
     clip_gradient,
@@ -50,45 +51,7 @@ _CHECK_EVERY = 32  # steps between looks at the loss on a GPU
 
 Loss = Callable[[Tensor, dict[str, Tensor]], Tensor]  # outputs of the network, targets -> scalar
 Order = Callable[[int], list[Rows]]  # epoch, from 1 -> the rows of each batch
-
-
 Evaluate = Callable[[nn.Module], Evaluation]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitResult:
-    """The network now holds the weights of the best epoch."""
-
-    epochs: int
-    best_epoch: int  # from 1
-    best: Evaluation
-    history: tuple[dict[str, Any], ...]  # one entry an epoch, as in metrics.jsonl
-    seconds: float  # over all the runs it took
-    rows_per_second: float  # while training, without evaluation
-    resumed: bool
-    notes: tuple[str, ...] = ()
-
-
-@dataclass
-class _State:
-    """What a checkpoint holds beside tensors. ``step`` counts within the epoch."""
-
-    epoch: int = 1
-    step: int = 0
-    loss_sum: float = 0.0
-    train_seconds: float = 0.0  # of this epoch so far
-    seconds: float = 0.0
-    best_epoch: int = 0
-    best: Evaluation | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "_State":
-        best = data["best"]
-        return cls(**{**data, "best": None if best is None else Evaluation(**best)})
 
 
 def _nothing(_: Any) -> None:
@@ -176,7 +139,7 @@ class _Run:
         self.checkpoint_seconds = checkpoint_seconds
         self.checkpoints = folder / CHECKPOINTS
         self.optimizer = make_optimizer(network, recipe, device)
-        self.state = _State()
+        self.state = State()
         self.steps = len(order(1))
         self.notes: list[str] = []
 
@@ -295,7 +258,7 @@ class _Run:
                 f"resumed with {torch.get_num_threads()} threads what was begun with "
                 f"{state['threads']}: the last bits may differ from an uninterrupted run"
             )
-        self.state = _State.from_json(state["progress"])
+        self.state = State.from_json(state["progress"])
         if self.state.epoch <= self.recipe.epochs:
             self._restore(checkpoint)
         return True

@@ -428,12 +428,15 @@ def kill_after(process: "subprocess.Popen[bytes]", folder: Path, *, epochs: int)
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize(
+    "kills", [(9,), pytest.param((2, 7, 13, 20, 26, 33), marks=pytest.mark.slow)]
+)
 def test_killed_at_random_moments_the_weights_are_those_of_a_run_that_never_was(
-    tmp_path: Path,
+    tmp_path: Path, kills: tuple[int, ...]
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     reference = victim(whole)
-    for epochs in (3, 17):
+    for epochs in kills:
         kill_after(victim(cut), cut, epochs=epochs)
     assert victim(cut).wait() == 0
     assert reference.wait() == 0
