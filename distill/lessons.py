@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from distill.datasets import Split
-from distill.stages.errors import StageError
+from distill.errors import StageError
 from stores import FeatureStore
 from students import FittedHead
 from teachers import Prepare

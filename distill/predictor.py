@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from distill.errors import StageError
 from distill.preparing import load_prepare
-from distill.stages.errors import StageError
 from students import LoaderFeed, SavedStudent, forward_rows, load_student, place
 from teachers import Prepare
 

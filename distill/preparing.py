@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.stages.errors import StageError
+from distill.errors import StageError
 from teachers import Prepare
 
 TOKENIZER, PROCESSOR = "tokenizer", "processor"

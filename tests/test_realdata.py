@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import distill
-from distill.config import write_config
-from distill.config import settle
+from distill.config import settle, write_config
+from distill.findings import Heads
 
 pytestmark = pytest.mark.realdata
 
@@ -56,7 +56,7 @@ def _tables(name: str, data: Path) -> dict[str, Any]:
     }
 
 
-def _full_head(name: str, data: Path, folder: Path, *, limit: int) -> distill.findings.Heads:
+def _full_head(name: str, data: Path, folder: Path, *, limit: int) -> Heads:
     config = settle(_tables(name, data), {"data.limit": limit, "compute.workers": 2})
     write_config(config, folder / "given.toml")
     distill.extract(folder / "run", config=folder / "given.toml")

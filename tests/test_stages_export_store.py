@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from distill.errors import StageError
 from distill.stages import import_features as module
-from distill.stages.errors import StageError
 from distill.stages.export_store import export_store
 from stores import FeatureStore
 from tests.features_examples import DIM, EXPECTED, NAMES, bring, names_file, npy, rows_of, stores

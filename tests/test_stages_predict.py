@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from distill.datasets import BadInputError, Dataset
+from distill.errors import StageError
 from distill.findings import Predictions
 from distill.predictor import load_predictor
 from distill.progress import Silent
-from distill.stages.errors import StageError
 from distill.stages.predict import predict
 from distill.stages.train_student import train_student
 from students import CheckpointError, read_tensors, write_tensors

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distill.errors import StageError
 from distill.progress import Silent
 from distill.stages import project as stage
-from distill.stages.errors import StageError
 from distill.stages.project import Target, dim_for_factor, project
 from projections import make_projection
 from stores import (

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 from distill import metrics
 from distill.config import HeadConfig
+from distill.errors import StageError
 from distill.findings import Head, Heads, Projected
-from distill.stages.errors import StageError
 from distill.stages.train_head import train_heads
 from projections import make_projection
 from stores import FeatureStore

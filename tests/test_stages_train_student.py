@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from distill.datasets import Dataset
+from distill.errors import StageError
 from distill.findings import Student, Students
 from distill.lessons import Lesson, StoreRows, logits_of, match, spread
 from distill.predictor import load_predictor
 from distill.progress import Silent
 from distill.runs import recall
-from distill.stages.errors import StageError
 from distill.stages.train_student import student_name, train_student
 from students import CheckpointError, read_card, read_tensors
 from tests.lessons_examples import (

@@ -10,9 +10,9 @@ import torch
 
 from distill.config import TeachConfig
 from distill.datasets import Dataset, Split
+from distill.errors import StageError
 from distill.findings import Taught
 from distill.progress import Silent
-from distill.stages.errors import StageError
 from distill.stages.train_teacher import train_teacher
 from students import CheckpointError
 from teachers import Teacher

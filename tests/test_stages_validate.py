@@ -11,11 +11,11 @@ from scipy.stats import spearmanr
 from sklearn.neighbors import KNeighborsClassifier
 
 from distill.config import ValidateConfig
+from distill.errors import StageError
 from distill.findings import Validation
 from distill.neighbours import nearest_rows
 from distill.progress import SILENT
 from distill.stages import validate as stage
-from distill.stages.errors import StageError
 from distill.stages.validate import validate
 from projections import KINDS, jl_dim, jl_eps, make_projection, participation_ratio
 from stores import FeatureStore

@@ -25,7 +25,7 @@ TOLD = (
     ("teachers", "TeacherError"),
     ("students", "StudentError"),
     ("distill.datasets", "DataError"),
-    ("distill.stages.errors", "StageError"),
+    ("distill.errors", "StageError"),
 )
 HARDWARE = {
     errno.ENOSPC: "the disk is full; free some room and run the same command again: what was "

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from distill.errors import StageError
 from distill.findings import Exported
 from distill.progress import Progress, Silent
-from distill.stages.errors import StageError
 from stores import Chunk, FeatureStore
 
 Advance = Callable[[int], None]

@@ -56,8 +56,6 @@ def extract(
     """
     started = time.perf_counter()
     written = 0
-    for line in teacher.card.notes:
-        progress.say(line)
     specs = {
         name: _spec(dataset, split, teacher, settings, made_by)
         for name, split in dataset.splits.items()

@@ -8,10 +8,10 @@ from PIL import Image
 
 from distill.datasets import BadInputError
 from distill.datasets.images import SUFFIXES, open_image
+from distill.errors import StageError
 from distill.findings import Prediction, Predictions
 from distill.predictor import Predictor, load_predictor
 from distill.progress import Progress
-from distill.stages.errors import StageError
 
 Named = tuple[str, Any]  # what the user called an input, and the input
 

@@ -20,9 +20,9 @@ from jaxtyping import Float32, Int64
 from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
+from distill.errors import StageError
 from distill.machine import cores
 from distill.progress import Progress
-from distill.stages.errors import StageError
 from projections import Projection
 from stores import FeatureStore, StoreSpec, StoreWriter, create_store, default_chunk_rows
 

@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from distill.config import HeadConfig
+from distill.errors import StageError
 from distill.findings import FindingError, Head, Heads, Projected
 from distill.metrics import difference, score
 from distill.progress import Progress
-from distill.stages.errors import StageError
 from stores import FeatureStore
 from students import FittedHead, HeadError, fit_head, load_head, save_head
 

@@ -14,10 +14,10 @@ from torch import nn
 
 from distill.config import TeachConfig
 from distill.datasets import Dataset, Split
+from distill.errors import StageError
 from distill.findings import Taught
 from distill.metrics import score
 from distill.progress import Progress
-from distill.stages.errors import StageError
 from students import (
     Classifier,
     Evaluation,

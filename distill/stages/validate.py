@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from distill.config import ValidateConfig
+from distill.errors import StageError
 from distill.findings import Check, Promise, Validation
 from distill.limits import ROUNDING, check_ratios, check_recall, overlap, participation
 from distill.metrics import accuracy, distortion, ratios, spearman
@@ -28,7 +29,6 @@ from distill.neighbours import (
     pair_distances,
 )
 from distill.progress import Progress
-from distill.stages.errors import StageError
 from projections import expected_ratio_std, jl_dim, jl_eps, shared_shift
 from stores import FeatureStore
 
