@@ -129,12 +129,14 @@ class LoaderFeed:
         loader: DataLoader[Any] = DataLoader(
             _Examples(self.examples),
             batch_sampler=[rows.tolist() for rows in order],
-            collate_fn=self.prepare,
+            collate_fn=_Guarded(self.prepare),
             num_workers=self.workers,
             # its own generator: the loader otherwise draws from, and so changes, global state
             generator=torch.Generator().manual_seed(0),
         )
         for rows, inputs in zip(order, loader, strict=True):
+            if isinstance(inputs, _Failure):
+                raise inputs.error
             yield Batch(dict(inputs), _taken(self.targets, rows))
 
 
@@ -146,7 +148,31 @@ class _Examples(Dataset[Any]):
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Any:
-        return self.examples[index]
+        try:
+            return self.examples[index]
+        except ValueError as error:
+            return _Failure(error)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What is wrong with an example, brought home from a worker as it was raised.
+
+    Raised there, it would come back as a page of traceback.
+    """
+
+    error: ValueError
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """``prepare``, unless an example could not be read."""
+
+    prepare: Prepare
+
+    def __call__(self, examples: Sequence[Any]) -> Mapping[str, Tensor] | _Failure:
+        failed = next((example for example in examples if isinstance(example, _Failure)), None)
+        return self.prepare(examples) if failed is None else failed
 
 
 def make_feed(

@@ -1,6 +1,7 @@
 """Orders of rows, and feeds that must agree with one another."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,25 @@ def test_workers_prepare_the_same_batches() -> None:
         for batch in feed.batches(plain_order(20, 6))
     ]
     assert [row for rows in found for row in rows] == list(range(20))
+
+
+class BadInputError(ValueError):
+    """As a data set raises it."""
+
+
+class Broken(list[int]):
+    def __getitem__(self, index: Any) -> Any:
+        if index == 3:
+            raise BadInputError("photos/3.jpg: unreadable image")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_input_that_cannot_be_read_is_told_in_its_own_words(workers: int) -> None:
+    feed = LoaderFeed(Broken(range(6)), numbers, {}, workers=workers)
+    with pytest.raises(BadInputError) as caught:
+        list(feed.batches(plain_order(6, 2)))
+    assert str(caught.value) == "photos/3.jpg: unreadable image"
 
 
 def test_reading_draws_nothing_from_the_global_generator() -> None:
