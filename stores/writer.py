@@ -114,22 +114,29 @@ class StoreWriter:
         """Write the chunk of every column, and return their checksums, in hex.
 
         The chunk of features says that the unit is there: it goes first and comes last. While its
-        bytes go to the scratch file, the pool runs ``check`` and the checksum over them.
+        bytes go to the scratch file, the pool does all else.
         """
-        places = {name: self.path / chunk_file(c, index) for name, c in self.spec.columns.items()}
-        places["features"].unlink(missing_ok=True)
+        place = self.path / chunk_file(self.spec.columns["features"], index)
+        place.unlink(missing_ok=True)
         with ScratchFile(self.path / f"features{SCRATCH_SUFFIX}") as file:
-            crc = self._pool.submit(_checked_sum, values["features"], check)
+            others = self._pool.submit(self._write_others, index, values, check)
             try:
                 file.write(raw_bytes(values["features"]).data)
             finally:
-                wait([crc])  # the rows are the caller's again when we return
-            checksums = {"features": crc.result().hex()}
-            for name in [name for name in values if name != "features"]:
-                scratch = self.path / f"chunk{SCRATCH_SUFFIX}"
-                checksums[name] = write_chunk(places[name], values[name], scratch)
-            file.write(crc.result())
-            file.put(places["features"])
+                wait([others])  # the rows are the caller's again when we return
+            checksums = others.result()
+            file.write(bytes.fromhex(checksums["features"]))
+            file.put(place)
+        return checksums
+
+    def _write_others(self, index: int, values: Rows, check: Callable[[], None]) -> dict[str, str]:
+        """Check the unit, then write the chunks of all columns but features."""
+        check()
+        checksums = {"features": checksum(values["features"]).hex()}
+        for name in [name for name in values if name != "features"]:
+            place = self.path / chunk_file(self.spec.columns[name], index)
+            scratch = self.path / f"chunk{SCRATCH_SUFFIX}"
+            checksums[name] = write_chunk(place, values[name], scratch)
         return checksums
 
     def close(self) -> None:
@@ -161,11 +168,6 @@ class StoreWriter:
         manifest = Manifest(self.spec, complete=True, checksums=checksums)
         _write_document(self.path, GROUP_FILE, manifest.to_bytes())
         self._complete = True
-
-
-def _checked_sum(values: Shaped[np.ndarray, "..."], check: Callable[[], None]) -> bytes:
-    check()
-    return checksum(values)
 
 
 def _begin(path: Path, spec: StoreSpec) -> Manifest:
