@@ -25,7 +25,7 @@ T = 10.0  # each side of the mean's limits fails a sound map with probability ex
 OUTLIER_T = 11.5  # one pair lies outside these limits with probability 2 exp(-11.5) = 2e-5 ...
 OUTLIERS = 0.01  # ... so more than 1 % of all do with probability 2e-3 at most (Markov)
 # How many of its own spreads (over maps) the variance may lie above: a polynomial of degree 4 in
-# normal numbers, longer in the tail the fewer they are. Measured: benchmarks/validate.md.
+# normal numbers, longer in the tail the fewer they are. Settled with benchmarks/false_alarms.py.
 SPREADS, LONGER = 8.0, 32.0
 ROUNDING = {"float32": 1e-4, "float16": 1e-2}  # of ratios, where rows lie far from the origin
 
