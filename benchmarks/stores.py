@@ -3,7 +3,7 @@
 Every candidate writes the same 256 MB of float32 (32,768 x 2,048) in chunks of 4 MB, on the same
 disk, in turn; the best of the rounds counts, since everything else on the machine only slows. Ours
 also looks for NaN, stores ids, and ends with a manifest. It is written chunk by chunk, as rows
-come from a teacher, and held against zarr-python doing that; "zarr" assigns the whole array at once.
+come from a teacher, and held against zarr-python doing so; "zarr" assigns the whole array at once.
 """
 
 import json
