@@ -45,7 +45,7 @@ class Predictor:
     def predict(
         self, inputs: Sequence[Any], *, batch_size: int = 64
     ) -> tuple[tuple[str, ...], Float64[np.ndarray, "rows classes"]]:
-        """Name the likeliest class of each input, of equal ones the first; with all probabilities."""
+        """Name the likeliest class of each input (of equal ones the first), with all shares."""
         found = self.probabilities(inputs, batch_size=batch_size)
         return tuple(self.classes[index] for index in found.argmax(axis=1)), found
 
