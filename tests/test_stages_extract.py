@@ -90,7 +90,11 @@ def test_every_row_is_the_teachers_of_that_input(kind: str, tmp_path: Path) -> N
 
 def test_a_store_says_what_made_it(tmp_path: Path) -> None:
     teacher = text_teacher()
-    extracted = {"settings": ExtractConfig(batch_size=4), "workers": 0, "progress": Silent()}
+    extracted: dict[str, Any] = {
+        "settings": ExtractConfig(batch_size=4),
+        "workers": 0,
+        "progress": Silent(),
+    }
     stage.extract(texts(), teacher, tmp_path / "f.zarr", made_by={"extra": 1}, **extracted)
     spec = open_store(tmp_path / "f.zarr" / "train").spec
     made_by = dict(spec.made_by)

@@ -7,6 +7,7 @@ name, must recognise them without any training (chance is 5 %).
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def own_head_accuracy(teacher: NetworkTeacher, shared_data: Path) -> float:
     return float((logits.argmax(axis=1) == labels).mean())
 
 
-def imagenet_teacher(shared_data: Path, name: str, **settings: object) -> NetworkTeacher:
+def imagenet_teacher(shared_data: Path, name: str, **settings: Any) -> NetworkTeacher:
     weights = shared_data / "weights" / f"{name}.safetensors"
     teacher = load_teacher(
         f"timm/{name}", weights=str(weights), classes=SAME_IN_IMAGENET, **settings

@@ -225,6 +225,7 @@ def test_a_sequence_classifier_brings_its_head_with_the_pooler(tmp_path: Path) -
     with torch.inference_mode():
         whole = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()(**prepared)
     found = teacher.embed(prepared).logits
+    assert found is not None
     assert teacher.card.classes == ("odd", "dull", "fun")
     np.testing.assert_allclose(found, whole.logits[:, [2, 0, 1]].numpy(), atol=1e-5)
     assert text_teacher(tmp_path, pooling="mean").head is None

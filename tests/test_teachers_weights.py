@@ -370,7 +370,7 @@ def test_a_network_of_ones_own_comes_from_a_factory(tmp_path: Path) -> None:
     assert back.card.weights == teacher.card.weights
     prepared = teacher.prepare(images())
     np.testing.assert_array_equal(back.embed(prepared).logits, teacher.embed(prepared).logits)
-    save_file(teacher.module.network.state_dict(), tmp_path / "w.safetensors")
+    save_file(teacher.module.get_submodule("network").state_dict(), tmp_path / "w.safetensors")
     filled = load_teacher(name, weights=str(tmp_path / "w.safetensors"), options={"width": 6})
     np.testing.assert_array_equal(filled.embed(prepared).features, teacher.embed(prepared).features)
     assert isinstance(load_file(tmp_path / "w.safetensors"), dict)
