@@ -1,8 +1,6 @@
 """The head stage: what is chosen on what, what is kept, what is trained again, what is refused."""
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from distill.stages.train_head import train_heads
 from projections import make_projection
 from stores import FeatureStore
 from students import load_head
+from tests.progress_recorder import Told
 from tests.store_builder import make_store
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -24,29 +23,6 @@ SIZES = {"train": 240, "validation": 61, "test": 83}
 DIM = 20
 
 Splits = dict[str, FeatureStore]
-
-
-class Told:
-    """A progress that remembers what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.steps = 0
-
-    @contextmanager
-    def task(self, label: str, *, total: int, unit: str) -> Iterator:
-        del label, total, unit
-
-        def advance(by: int) -> None:
-            self.steps += by
-
-        yield advance
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def detail(self, text: str) -> None:
-        del text
 
 
 def rows_of(split: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
