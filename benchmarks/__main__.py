@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 BENCHMARKS = ("stores", "extract", "project", "validate", "students")
 OUT = Path(__file__).resolve().parent / "out"
@@ -29,12 +30,18 @@ def main() -> int:
             missed += 1
             continue
         (OUT / f"{name}.json").write_text(done.stdout)
-        for bar in json.loads(done.stdout)["bars"]:
-            reached = bar["measured"] >= bar["bar"] if bar["better"] == "more" else bar["measured"] <= bar["bar"]
-            sign = ">=" if bar["better"] == "more" else "<="
-            print(f"{'ok    ' if reached else 'MISSED'} {name}: {bar['what']}: {bar['measured']:.3g} (bar {sign} {bar['bar']:g})")
-            missed += not reached
+        missed += sum(not told(name, bar) for bar in json.loads(done.stdout)["bars"])
     return 1 if missed else 0
+
+
+def told(name: str, bar: dict[str, Any]) -> bool:
+    """Print one bar and return whether it is reached."""
+    more = bar["better"] == "more"
+    reached = bar["measured"] >= bar["bar"] if more else bar["measured"] <= bar["bar"]
+    limit = f"{'>=' if more else '<='} {bar['bar']:g}"
+    verdict = "ok    " if reached else "MISSED"
+    print(f"{verdict} {name}: {bar['what']}: {bar['measured']:.3g} ({limit})")
+    return bool(reached)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,14 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 # typer brings its own copy of click from 0.20 on; this is the base of its complaints either way
-Complaint = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+Complaint: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
     """Ctrl-C, out of reach of typer, which would leave without a word."""
+
 
 # What a parameter that is no option of the config says in the help.
 ARGUMENTS = {
@@ -93,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         returned = _app()(args=words or ["--help"], standalone_mode=False)
     except Complaint as error:
-        return _complain(" ".join(error.format_message().split()))
+        message: str = error.format_message()  # type: ignore[attr-defined]
+        return _complain(" ".join(message.split()))
     except pipeline.UserError as error:
         return _complain(str(error))
     except (KeyboardInterrupt, Interrupted):
@@ -237,7 +241,8 @@ def _narrow(hint: Any) -> Any:
     if {Path, str} <= members:
         return Path | None if type(None) in members else Path
     if typing.get_origin(hint) is Sequence:
-        return list[typing.get_args(hint)[0]]  # type: ignore[misc,valid-type]
+        (member,) = typing.get_args(hint)
+        return list.__class_getitem__(member)
     return hint
 
 

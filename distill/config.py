@@ -178,6 +178,7 @@ DIGITS: dict[str, Any] = {
         "image_size": 32,
         "taught": True,
     },
+    "teach": {"epochs": 6, "weight_decay": 0.05, "warmup": 0.25},
     "project": {"factors": [2, 4, 8, 16, 64, 256]},
 }
 

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from teachers.backbone import Built, Request
+from teachers.base import Prepare
 from teachers.errors import TeacherError, UnknownTeacherError, WeightsError, nearest, one_line
 from teachers.heads import agrees
 from teachers.hub import fetching
-from teachers.images import PrepareImages, check_preprocessing, read_pixels
+from teachers.images import PrepareFrames, PrepareImages, check_preprocessing, read_pixels
 from teachers.pooling import Pooling
 from teachers.weights import State, misfit, read_state
 
@@ -21,8 +22,6 @@ PREPROCESSING = ("mean", "std", "crop_pct", "crop_mode", "interpolation")
 
 def build(request: Request) -> Built:
     """A timm network without its classifier, which becomes the head where it is linear."""
-    import timm
-
     config = _config(request.name)
     options = _options(request, config)
     network: Any = _network(request, config, options)
@@ -31,11 +30,10 @@ def build(request: Request) -> Built:
     if request.weights == "random":
         network.reset_classifier(0)
     size = preprocessing["input_size"]
-    transform = timm.data.create_transform(**preprocessing, is_training=False)
     return Built(
         network=network,
         modality="image",
-        prepare=PrepareImages(transform),
+        prepare=_prepare(preprocessing),
         preprocessing={**preprocessing, "image_size": size[-1], "made_by": "timm"},
         call=read_pixels,
         pooling=Pooling(
@@ -156,6 +154,18 @@ def _preprocessing(network: nn.Module, request: Request) -> dict[str, Any]:
     size = request.image_size or max(config["input_size"][1:])
     config["input_size"] = (3, size, size)
     return config
+
+
+def _prepare(config: Mapping[str, Any]) -> Prepare:
+    """Timm's own transform; where it ends as nearly all do, scaling is done by the batch."""
+    from timm.data import create_transform
+    from torchvision.transforms import Compose, Normalize
+
+    steps = create_transform(**config, is_training=False).transforms
+    usual = type(steps[-2]).__name__ == "MaybeToTensor" and isinstance(steps[-1], Normalize)
+    if not usual:
+        return PrepareImages(Compose(steps))
+    return PrepareFrames(Compose(steps[:-2]), tuple(config["mean"]), tuple(config["std"]))
 
 
 def _split(network: Any, preprocessing: Mapping[str, Any]) -> tuple[nn.Linear | None, str]:

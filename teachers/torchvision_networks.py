@@ -14,7 +14,7 @@ from teachers.backbone import Built, Request
 from teachers.errors import TeacherError, UnknownTeacherError, WeightsError, nearest, one_line
 from teachers.heads import agrees
 from teachers.hub import check_torch_hub, fetching
-from teachers.images import PrepareImages, check_preprocessing, read_pixels
+from teachers.images import PrepareFrames, check_preprocessing, read_pixels
 from teachers.pooling import Pooling
 from teachers.weights import State, load_state, read_state
 
@@ -23,7 +23,7 @@ AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # training-time classifiers of the
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transform:
+class Preset:
     """Torchvision's classification preset: resize the short side, crop the centre, normalise."""
 
     resize_size: int
@@ -32,16 +32,14 @@ class Transform:
     std: tuple[float, ...]
     interpolation: str
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        """One image to (3, crop, crop) float32."""
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """One image to (crop, crop); normalising is left to the batch."""
         from torchvision.transforms import InterpolationMode, functional
 
         mode = InterpolationMode(self.interpolation)
         resized = functional.resize(image, [self.resize_size], interpolation=mode, antialias=True)
-        pixels = functional.pil_to_tensor(functional.center_crop(resized, [self.crop_size]))
-        scaled = functional.convert_image_dtype(pixels, torch.float32)
-        normal: torch.Tensor = functional.normalize(scaled, mean=self.mean, std=self.std)
-        return normal
+        cropped: Image.Image = functional.center_crop(resized, [self.crop_size])
+        return cropped
 
 
 def build(request: Request) -> Built:
@@ -53,18 +51,18 @@ def build(request: Request) -> Built:
         hint = nearest(request.name, names, prefix="torchvision/")
         raise UnknownTeacherError(f"no teacher named {'torchvision/' + request.name!r}{hint}")
     record = models.get_model_weights(request.name).DEFAULT
-    transform = _transform(record, request)
-    options = _options(request, transform.crop_size)
+    preset = _preset(record, request)
+    options = _options(request, preset.crop_size)
     network = _network(request, options)
-    head, note = _split(network, transform.crop_size, trained=request.weights != "random")
+    head, note = _split(network, preset.crop_size, trained=request.weights != "random")
     known = tuple(record.meta["categories"])
     return Built(
         network=network,
         modality="image",
-        prepare=PrepareImages(transform),
+        prepare=PrepareFrames(preset, preset.mean, preset.std),
         preprocessing={
-            **vars(transform),
-            "image_size": transform.crop_size,
+            **vars(preset),
+            "image_size": preset.crop_size,
             "made_by": "torchvision",
         },
         call=read_pixels,
@@ -75,22 +73,22 @@ def build(request: Request) -> Built:
     )
 
 
-def _transform(record: Any, request: Request) -> Transform:
+def _preset(record: Any, request: Request) -> Preset:
     """The weights' own preset at the image size asked for, with the overrides."""
-    preset = record.transforms()
+    own = record.transforms()
     changes = check_preprocessing(request.preprocessing, PREPROCESSING)
-    crop = request.image_size or preset.crop_size[0]
-    resize = round(crop * preset.resize_size[0] / preset.crop_size[0])
+    crop = request.image_size or own.crop_size[0]
+    resize = round(crop * own.resize_size[0] / own.crop_size[0])
     if "crop_pct" in changes:
         resize = int(crop / changes.pop("crop_pct"))
-    own = {
+    settings = {
         "resize_size": resize,
         "crop_size": crop,
-        "mean": tuple(preset.mean),
-        "std": tuple(preset.std),
-        "interpolation": preset.interpolation.value,
+        "mean": tuple(own.mean),
+        "std": tuple(own.std),
+        "interpolation": own.interpolation.value,
     }
-    return Transform(**{**own, **changes})
+    return Preset(**{**settings, **changes})
 
 
 def _options(request: Request, size: int) -> dict[str, Any]:

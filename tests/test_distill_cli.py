@@ -116,9 +116,7 @@ def test_the_report_of_a_run_is_whole(small_run: Path) -> None:
     assert [head["dim_out"] for head in found["heads"]] == [512, 128, 8]
     assert {one["method"] for one in found["students"]} == {"subspace", "labels", "logits"}
     assert {cost["role"] for cost in found["costs"]} == {"teacher", "student", "head"}
-    assert all(
-        latency["seconds"] > 0 for cost in found["costs"] for latency in cost["latencies"]
-    )
+    assert all(latency["seconds"] > 0 for cost in found["costs"] for latency in cost["latencies"])
     page = (small_run / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page.replace("https://www.w3.org", "")

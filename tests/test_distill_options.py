@@ -23,9 +23,7 @@ CHOICES = {"pooling": "cls", "dtype": "float16", "loss": "cosine", "eps": 0.3}
 
 
 @pytest.mark.parametrize(("table", "special"), TABLES, ids=lambda t: getattr(t, "__name__", ""))
-def test_every_option_sets_something_that_exists(
-    table: type, special: dict[str, o.Option]
-) -> None:
+def test_every_option_sets_something_that_exists(table: type, special: dict[str, o.Option]) -> None:
     for name, hint in typing.get_type_hints(table).items():
         value = CHOICES.get(name, SAMPLES[hint])
         found = overrides({name: value}, special)

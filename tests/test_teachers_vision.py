@@ -117,10 +117,28 @@ def test_torchvision_inputs_are_prepared_as_its_weights_say() -> None:
     from torchvision.models import ResNet18_Weights
 
     teacher = random_teacher("torchvision/resnet18")
-    image = images(1, side=300)[0]
-    expected = ResNet18_Weights.DEFAULT.transforms()(image)
-    assert torch.equal(teacher.prepare([image])["pixel_values"][0], expected)
+    inputs = [images(1, side=300)[0], images(1, side=90)[0].resize((70, 410))]
+    transform = ResNet18_Weights.DEFAULT.transforms()
+    expected = torch.stack([transform(image) for image in inputs])
+    assert torch.equal(teacher.prepare(inputs)["pixel_values"], expected)
     assert teacher.card.preprocessing["image_size"] == 224
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_timm_inputs_are_prepared_as_its_own_transform_would(crop_mode: str) -> None:
+    import timm
+
+    own = {"crop_mode": crop_mode, "crop_pct": 0.8, "mean": (0.1, 0.2, 0.3)}
+    teacher = random_teacher("timm/resnet10t", image_size=48, preprocessing=own)
+    config = timm.data.resolve_data_config(
+        {"img_size": 48, **own},
+        model=None,
+        pretrained_cfg={"interpolation": teacher.card.preprocessing["interpolation"]},
+    )
+    transform = timm.data.create_transform(**config, is_training=False)
+    inputs = [images(1, side=60)[0], images(1, side=90)[0].resize((70, 120))]
+    expected = torch.stack([transform(image) for image in inputs])
+    assert torch.equal(teacher.prepare(inputs)["pixel_values"], expected)
 
 
 def test_the_module_can_be_fine_tuned(resnet18: NetworkTeacher) -> None:

@@ -1,5 +1,6 @@
 """Weights: files and folders in, refusals that run nothing and name what is wrong."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -27,6 +28,7 @@ from teachers import (
     resolve_dtype,
     save_teacher,
 )
+from teachers.weights import digest
 from tests.teachers_examples import bert_folder
 
 NAME = "timm/resnet10t"
@@ -85,6 +87,24 @@ def test_the_digest_is_of_the_tensors_and_not_of_the_file(
     state["fc.bias"] = state["fc.bias"] + 1
     save_file(state, weights.parent / "b.safetensors")
     assert small(weights.parent / "b.safetensors").card.weights != small(weights).card.weights
+
+
+def test_the_digest_sees_names_types_shapes_and_which_part_a_tensor_is_of() -> None:
+    one, two = nn.Linear(2, 3), nn.Linear(2, 3)
+    two.load_state_dict(one.state_dict())
+    named = nn.Sequential(one)
+    flat = nn.Module()
+    flat.register_buffer("weight", one.weight.detach().reshape(3, 2).flatten())
+    square = nn.Module()
+    square.register_buffer("weight", one.weight.detach())
+    half = nn.Linear(2, 3).to(torch.bfloat16)
+    assert digest(one) == digest(two)
+    assert len({digest(m) for m in (one, named, flat, square, half)}) == 5
+    assert len({digest(one, None), digest(None, one), digest(one, two)}) == 3
+    expected = hashlib.sha256(b"0/weight:torch.float32:(1,)" + b"\x00\x00\x80\x3f").hexdigest()
+    single = nn.Module()
+    single.register_buffer("weight", torch.ones(1))
+    assert digest(single) == f"sha256:{expected}"
 
 
 def test_a_head_without_class_names_is_dropped_where_the_data_has_names(weights: Path) -> None:

@@ -68,6 +68,8 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
             f"{run.teacher} was taught otherwise (another teacher, data, or settings of "
             "teaching); name another folder with --run, or teach it anew with --overwrite"
         )
+    # killed while it is taught anew, the old record must not speak for the new weights
+    run.taught.unlink(missing_ok=True)
     teacher = the_teacher(run, config, dataset, fresh=True)
     found = stage(
         dataset,
