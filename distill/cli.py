@@ -198,8 +198,7 @@ def _own(parameter: inspect.Parameter, hint: Any, command: str) -> inspect.Param
     ):
         text = POSITIONAL.get(name, "")
         default = ... if default is parameter.empty else default
-        annotation = Annotated[_narrow(hint), typer.Argument(help=text)]
-        return _parameter(name, annotation, default)
+        return _parameter(name, _annotated(_narrow(hint), typer.Argument(help=text)), default)
     return _keyword(name, _narrow(hint), default, ARGUMENTS.get(name, ""))
 
 
@@ -235,14 +234,18 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     )
 
 
+def _annotated(hint: Any, told: Any) -> Any:
+    """``Annotated[hint, told]`` for a hint known only now."""
+    return Annotated.__class_getitem__((hint, told))  # type: ignore[attr-defined]
+
+
 def _narrow(hint: Any) -> Any:
     """``Path | str`` is a path on the command line."""
     members = set(typing.get_args(hint))
     if {Path, str} <= members:
         return Path | None if type(None) in members else Path
     if typing.get_origin(hint) is Sequence:
-        (member,) = typing.get_args(hint)
-        return list.__class_getitem__(member)
+        return list[str]  # the only sequence a command takes: words
     return hint
 
 

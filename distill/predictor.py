@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float64
 
 from distill.errors import StageError
-from distill.preparing import load_prepare
 from students import LoaderFeed, SavedStudent, forward_rows, load_student, place
-from teachers import Prepare
+from teachers import Prepare, rebuild_prepare
 
 FILE = "student.safetensors"
 
@@ -60,5 +59,5 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> Predictor:
         raise StageError(f"no student in {folder}; run train-student first")
     student = load_student(folder / FILE)
     place(student.network, device)
-    prepare = load_prepare(folder, student.blueprint.modality, student.preprocessing)
+    prepare = rebuild_prepare(folder, student.blueprint.modality, student.preprocessing)
     return Predictor(name=folder.name, student=student, prepare=prepare, device=device)

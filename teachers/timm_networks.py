@@ -18,6 +18,7 @@ from teachers.pooling import Pooling
 from teachers.weights import State, misfit, read_state
 
 PREPROCESSING = ("mean", "std", "crop_pct", "crop_mode", "interpolation")
+CONFIG = ("input_size", *PREPROCESSING)  # what timm's transform is made from
 
 
 def build(request: Request) -> Built:
@@ -33,7 +34,7 @@ def build(request: Request) -> Built:
     return Built(
         network=network,
         modality="image",
-        prepare=_prepare(preprocessing),
+        prepare=prepare_from(preprocessing),
         preprocessing={**preprocessing, "image_size": size[-1], "made_by": "timm"},
         call=read_pixels,
         pooling=Pooling(
@@ -156,7 +157,7 @@ def _preprocessing(network: nn.Module, request: Request) -> dict[str, Any]:
     return config
 
 
-def _prepare(config: Mapping[str, Any]) -> Prepare:
+def prepare_from(config: Mapping[str, Any]) -> Prepare:
     """Timm's own transform; where it ends as nearly all do, scaling is done by the batch."""
     from timm.data import create_transform
     from torchvision.transforms import Compose, Normalize

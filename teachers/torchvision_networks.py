@@ -42,6 +42,11 @@ class Preset:
         return cropped
 
 
+def prepare_from(preset: Preset) -> PrepareFrames:
+    """Images to a batch by a preset."""
+    return PrepareFrames(preset, preset.mean, preset.std)
+
+
 def build(request: Request) -> Built:
     """A torchvision network with its last classifier replaced by identity."""
     from torchvision import models
@@ -59,7 +64,7 @@ def build(request: Request) -> Built:
     return Built(
         network=network,
         modality="image",
-        prepare=PrepareFrames(preset, preset.mean, preset.std),
+        prepare=prepare_from(preset),
         preprocessing={
             **vars(preset),
             "image_size": preset.crop_size,

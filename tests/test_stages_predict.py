@@ -17,7 +17,7 @@ from distill.progress import Silent
 from distill.stages.predict import predict
 from distill.stages.train_student import train_student
 from students import CheckpointError, read_tensors, write_tensors
-from teachers import Teacher, load_teacher
+from teachers import Teacher, TeacherError, load_teacher
 from tests.lessons_examples import (
     CLASSES,
     dataset,
@@ -126,11 +126,11 @@ def test_the_preprocessing_is_the_teachers_to_the_bit(image_student: Path) -> No
 
 
 def test_torchvisions_preprocessing_is_rebuilt_to_the_bit(tmp_path: Path) -> None:
-    from distill.preparing import load_prepare
+    from teachers import rebuild_prepare
 
     teacher = load_teacher("torchvision/squeezenet1_1", weights="random", image_size=64)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 70, 3), np.uint8))
-    ours = load_prepare(tmp_path, "image", teacher.card.preprocessing)([image])["pixel_values"]
+    ours = rebuild_prepare(tmp_path, "image", teacher.card.preprocessing)([image])["pixel_values"]
     assert torch.equal(ours, teacher.prepare([image])["pixel_values"])
 
 
@@ -212,18 +212,18 @@ def test_a_card_that_does_not_say_how_to_prepare_is_refused(copy: Path) -> None:
     tensors, card = read_tensors(path)
     lost = {k: v for k, v in card["preprocessing"].items() if k != "mean"}
     write_tensors(path, tensors, card | {"preprocessing": lost})
-    with pytest.raises(StageError, match="does not say how images are prepared"):
+    with pytest.raises(TeacherError, match="does not say how images are prepared"):
         say(copy, "x")
     write_tensors(path, tensors, card | {"preprocessing": {}})
-    with pytest.raises(StageError, match="preprocessing of the user's own; use students"):
+    with pytest.raises(TeacherError, match="preprocessing of the user's own; prepare"):
         say(copy, "x")
 
 
 def test_a_missing_tokenizer_is_named(text_student: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(text_student, tmp_path / "copy"))
     shutil.rmtree(copied / "tokenizer")
-    with pytest.raises(StageError, match="tokenizer is missing"):
+    with pytest.raises(TeacherError, match="tokenizer is missing"):
         say(copied, "the cat")
     (copied / "tokenizer").mkdir()
-    with pytest.raises(StageError, match="tokenizer cannot be read"):
+    with pytest.raises(TeacherError, match="tokenizer cannot be read"):
         say(copied, "the cat")

@@ -26,7 +26,6 @@ from distill.datasets import Dataset
 from distill.findings import Student, Students
 from distill.lessons import WINDOW, Lesson, Matched, blocks, fits_in_memory, match
 from distill.metrics import accuracy, difference, score
-from distill.preparing import keep_prepare
 from distill.progress import Progress
 from distill.pupils import Pupil, make_pupil
 from distill.runs import recall, remember
@@ -51,6 +50,7 @@ from students import (
     with_targets,
     write_tensors,
 )
+from teachers import save_prepare
 
 BASELINES = ("labels", "logits")
 SEES = "learned the rows of clean inputs and saw clean inputs: no augmentation"
@@ -195,7 +195,7 @@ def _save(
     test = room.splits["test"]
     rows = {"ids": torch.from_numpy(test.ids), "predicted": torch.from_numpy(predicted)}
     write_tensors(folder / PREDICTIONS, rows, {"split": "test", "student": folder.name})
-    keep_prepare(folder, room.lesson.prepare)
+    save_prepare(folder, room.lesson.prepare)
     pairs = not isinstance(test.inputs[0], str) and room.dataset.modality == "text"
     save_student(
         folder / FILE,
