@@ -371,6 +371,7 @@ class Verified(Record):
     stores: int
     files: int
     damages: tuple[DamageFound, ...]
+    unfinished: tuple[str, ...] = ()  # stores that were begun only: no data yet, so not damage
 
     @property
     def passed(self) -> bool:

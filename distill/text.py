@@ -208,9 +208,14 @@ def _info(found: f.Info) -> str:
 
 
 def _verified(found: f.Verified) -> str:
+    begun = [
+        f"{path} is unfinished: the command that began it goes on with it"
+        for path in found.unfinished
+    ]
     if found.passed:
-        return f"{found.path}: {found.files} files in {found.stores} stores are sound"
-    lines = []
+        count = found.stores - len(begun)
+        return "\n".join([f"{found.path}: {found.files} files in {count} stores are sound", *begun])
+    lines = begun
     for damage in found.damages:
         rows = f", rows {damage.rows[0]} to {damage.rows[1] - 1}" if damage.rows else ""
         chunk = f" (chunk {damage.chunk}{rows})" if damage.chunk is not None else ""

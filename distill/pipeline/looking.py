@@ -57,7 +57,7 @@ def info(path: Path | str = DEFAULT_RUN) -> Info:
 
 def verify(path: Path | str = DEFAULT_RUN, *, progress: Progress = SILENT) -> Verified:
     """Check every byte of a store, or of every store of a run, against its manifest."""
-    from stores import verify_store
+    from stores import IncompleteStoreError, verify_store
 
     with told():
         path = Path(path)
@@ -65,15 +65,20 @@ def verify(path: Path | str = DEFAULT_RUN, *, progress: Progress = SILENT) -> Ve
         if not roots:
             raise UserError(f"no store at {path}; name a run folder or a folder ….zarr")
         found: list[DamageFound] = []
+        unfinished: list[str] = []
         with progress.task("verify", total=len(roots), unit="stores") as advance:
             for root in roots:
-                found += [_damage(root, damage) for damage in verify_store(root)]
+                try:
+                    found += [_damage(root, damage) for damage in verify_store(root)]
+                except IncompleteStoreError:
+                    unfinished.append(str(root))
                 advance(1)
         return Verified(
             path=str(path),
             stores=len(roots),
             files=sum(1 for root in roots for file in root.rglob("*") if file.is_file()),
             damages=tuple(found),
+            unfinished=tuple(unfinished),
         )
 
 
