@@ -1,0 +1,75 @@
+"""What each stage found, as small frozen records that go to JSON and back.
+
+The report reads these and nothing else: no arrays, no stores. A share is in [0, 1], a time in
+seconds, a size in bytes unless the name says otherwise.
+"""
+
+from distill.findings.made import (
+    Extracted,
+    ExtractedSplit,
+    Head,
+    Heads,
+    Projected,
+    Projections,
+    Student,
+    Students,
+    Taught,
+)
+from distill.findings.measured import (
+    Check,
+    Cost,
+    Difference,
+    Distortion,
+    Interval,
+    Latency,
+    Promise,
+    Score,
+    Validation,
+)
+from distill.findings.record import FindingError, Record
+from distill.findings.seen import (
+    DamageFound,
+    Doctor,
+    Exported,
+    Info,
+    Prediction,
+    Predictions,
+    StoreInfo,
+    Verified,
+)
+from distill.findings.told import Plan, PlannedStage, Report, Reported
+
+__all__ = [
+    "Check",
+    "Cost",
+    "DamageFound",
+    "Difference",
+    "Distortion",
+    "Doctor",
+    "Exported",
+    "Extracted",
+    "ExtractedSplit",
+    "FindingError",
+    "Head",
+    "Heads",
+    "Info",
+    "Interval",
+    "Latency",
+    "Plan",
+    "PlannedStage",
+    "Prediction",
+    "Predictions",
+    "Projected",
+    "Projections",
+    "Promise",
+    "Record",
+    "Report",
+    "Reported",
+    "Score",
+    "StoreInfo",
+    "Student",
+    "Students",
+    "Taught",
+    "Validation",
+    "Verified",
+]
