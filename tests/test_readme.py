@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,16 @@ def test_the_python_example_runs_against_real_functions() -> None:
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     for call in re.findall(r"distill\.(\w+)\(", block):
         assert call in distill.__all__
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("__init__.py")
+    }
+    assert set(named) == there
 
 
 def write_map() -> None:

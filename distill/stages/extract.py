@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from distill.allocator import memory_kept
 from distill.config import ExtractConfig
 from distill.datasets import Dataset, Split
 from distill.findings import Extracted, ExtractedSplit
@@ -37,6 +38,7 @@ MOST_CHUNK_ROWS = 1024  # what a kill can lose: under a minute of ResNet-50 on t
 LIBRARIES = ("numpy", "torch", "timm", "torchvision", "transformers", "pillow", "zarr")
 
 
+@memory_kept()
 def extract(
     dataset: Dataset,
     teacher: Teacher,

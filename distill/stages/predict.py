@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from distill.allocator import memory_kept
 from distill.datasets import BadInputError
 from distill.datasets.images import SUFFIXES, open_image
 from distill.errors import StageError
@@ -16,6 +17,7 @@ from distill.progress import Progress
 Named = tuple[str, Any]  # what the user called an input, and the input
 
 
+@memory_kept()
 def predict(
     folder: Path,
     inputs: Sequence[str],

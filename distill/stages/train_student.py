@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Int64
 from torch import nn
 
+from distill.allocator import memory_kept
 from distill.config import StudentConfig, fingerprint
 from distill.datasets import Dataset
 from distill.findings import Student, Students
@@ -57,6 +58,7 @@ SEES = "learned the rows of clean inputs and saw clean inputs: no augmentation"
 FILE, RECORD, PREDICTIONS = "student.safetensors", "student.json", "predictions.safetensors"
 
 
+@memory_kept()
 def train_student(
     dataset: Dataset,
     lesson: Lesson,

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int64
 from torch import nn
 
+from distill.allocator import memory_kept
 from distill.config import TeachConfig
 from distill.datasets import Dataset, Split
 from distill.errors import StageError
@@ -37,6 +38,7 @@ from teachers import Teacher, save_teacher
 LEFT_BY_TRAINING = ("checkpoints", "metrics.jsonl", "tensorboard")
 
 
+@memory_kept()
 def train_teacher(
     dataset: Dataset,
     teacher: Teacher,
