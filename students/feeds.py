@@ -92,7 +92,7 @@ def _joined(batches: list[Rows]) -> list[Rows]:
 
 @dataclass(frozen=True)
 class MemoryFeed:
-    """Everything prepared and in memory."""
+    """Everything prepared and in memory; images best channels-last, as ``make_feed`` puts them."""
 
     inputs: dict[str, Tensor]
     targets: Mapping[str, Take]
@@ -106,7 +106,7 @@ class MemoryFeed:
         """One batch for each array of row numbers."""
         for rows in order:
             index = torch.from_numpy(rows)
-            inputs = {name: tensor.index_select(0, index) for name, tensor in self.inputs.items()}
+            inputs = {name: _selected(tensor, index) for name, tensor in self.inputs.items()}
             yield Batch(trimmed(inputs), _taken(self.targets, rows))
 
 
@@ -234,6 +234,13 @@ def trimmed(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def _selected(tensor: Tensor, index: Tensor) -> Tensor:
+    """Rows of a tensor; channels-last images stay so (``index_select`` alone forgets it)."""
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+    return tensor.index_select(0, index)
+
+
 def _taken(targets: Mapping[str, Take], rows: Rows) -> dict[str, Tensor]:
     return {name: take(rows) for name, take in targets.items()}
 
@@ -256,5 +263,12 @@ def _stacked(blocks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
             tensors = [
                 torch.nn.functional.pad(tensor, (0, width - tensor.shape[1])) for tensor in tensors
             ]
-        stacked[name] = torch.cat(tensors)
+        stacked[name] = torch.cat([_channels_last(tensor) for tensor in tensors])
     return stacked
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Images laid out as convolutions want them, once for all epochs."""
+    if tensor.ndim != 4:
+        return tensor
+    return tensor.contiguous(memory_format=torch.channels_last)

@@ -106,11 +106,11 @@ class LogitLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class SubspaceLoss:
-    """a · distance(g, z) / scale² + b · T² KL + c · CE, logits by a frozen head: W g + bias.
+    """a · distance(g / scale, z / scale) + b · T² KL + c · CE, logits by a frozen head: W g + bias.
 
-    Rows of the student and of the target are both divided by the one number ``scale`` first,
-    so that a weight means the same whatever the size of the teacher's features. Terms of
-    weight 0 are not computed.
+    The distance is that of rows and targets both divided by the one number ``scale``, so that
+    a weight means the same whatever the size of the teacher's features: a squared distance is
+    divided by scale², the others do not change with it. Terms of weight 0 are not computed.
     """
 
     distance: str
@@ -126,9 +126,9 @@ class SubspaceLoss:
         """``targets`` holds ``targets`` (rows, k), and ``logits``, ``labels`` where weighed."""
         total = rows.new_zeros(())
         if self.target_weight:
-            distance = get_distance(self.distance)
-            found, aim = rows / self.scale, targets["targets"] / self.scale
-            total = total + self.target_weight * distance(found, aim)
+            size = self.scale**2 if get_distance(self.distance) is mse else 1.0
+            distance = get_distance(self.distance)(rows, targets["targets"])
+            total = total + (self.target_weight / size) * distance
         if not (self.kl_weight or self.ce_weight):
             return total
         logits = functional.linear(rows, self.weight, self.bias)

@@ -85,6 +85,13 @@ def restore_moments(optimizer: torch.optim.AdamW, moments: Mapping[str, Tensor])
         optimizer.state[parameter][key] = home.to(parameter.device)
 
 
+def forget_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """``zero_grad(set_to_none=True)`` without its hooks, which take 1 % of a small step."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+
+
 def clip_gradient(optimizer: torch.optim.Optimizer, most: float) -> Tensor:
     """Shorten the whole gradient to length ``most`` (0: leave it); returns the length it had.
 
@@ -94,9 +101,8 @@ def clip_gradient(optimizer: torch.optim.Optimizer, most: float) -> Tensor:
     gradients = [
         p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
     ]
-    norm: Tensor = torch.linalg.vector_norm(
-        torch.stack([torch.linalg.vector_norm(g) for g in gradients])
-    )
+    # one call for all: a call a parameter takes 2 % of a small network's step
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if most and (norm.device.type != "cpu" or float(norm) > most):
         factor = (most / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
@@ -113,7 +119,7 @@ def set_seed(seed: int, device: torch.device) -> None:
         torch.mps.manual_seed(seed)
 
 
-def step_seed(*numbers: int) -> int:
-    """One seed from several numbers, unrelated to that of their neighbours."""
-    drawn = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return int(drawn) >> 1  # torch takes 63 bits
+def step_seeds(seed: int, epoch: int, steps: int) -> list[int]:
+    """One seed for each step of an epoch, unrelated to that of any other."""
+    drawn = np.random.SeedSequence((seed, epoch)).generate_state(steps, np.uint64)
+    return [int(number) >> 1 for number in drawn]  # torch takes 63 bits

@@ -36,12 +36,13 @@ from students.state import FitResult, State
 from students.steps import (
     Watch,
     clip_gradient,
+    forget_gradients,
     make_optimizer,
     moments_of,
     place,
     restore_moments,
     set_seed,
-    step_seed,
+    step_seeds,
     to_device,
 )
 
@@ -189,12 +190,13 @@ class _Run:
         """Take the steps of this epoch that are not done yet."""
         state = self.state
         order = self.order(state.epoch)
+        seeds = step_seeds(self.recipe.seed, state.epoch, len(order))
         self.network.train()
         watch = Watch(every=1 if self.device.type == "cpu" else _CHECK_EVERY)
         begun = saved = time.perf_counter()
         for batch in self.feed.batches(order[state.step :]):
             size = len(order[state.step])
-            watch.add(*self._step(batch, state.step), size)
+            watch.add(*self._step(batch, state.step, seeds[state.step]), size)
             state.step += 1
             self.on_rows(size)
             due = time.perf_counter() - saved > self.checkpoint_seconds
@@ -208,19 +210,20 @@ class _Run:
                 begun = saved = time.perf_counter()
         state.train_seconds += time.perf_counter() - begun
 
-    def _step(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+    def _step(self, batch: Batch, step: int, seed: int) -> tuple[Tensor, Tensor]:
         """One optimiser step; the loss and the gradient's norm, not yet looked at."""
         recipe, at = self.recipe, (self.state.epoch - 1) * self.steps + step
-        set_seed(step_seed(recipe.seed, self.state.epoch, step), self.device)  # dropout
+        set_seed(seed, self.device)  # dropout
         inputs, targets = (to_device(part, self.device) for part in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             outputs = self.network(inputs)
         loss = self.loss(outputs.float(), targets)
-        self.optimizer.zero_grad(set_to_none=True)
+        forget_gradients(self.optimizer)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_gradient(self.optimizer, recipe.clip)
+        rate = recipe.rate(at, self._all_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.rate(at, self._all_steps)
+            group["lr"] = rate
         self.optimizer.step()
         return loss.detach(), norm
 
