@@ -99,6 +99,24 @@ def test_every_command_is_in_the_readme_and_a_function(command: Any) -> None:
     assert getattr(distill, command.call.__name__) is command.call
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
+def test_every_command_takes_a_run_and_a_config(command: Any, call: Command) -> None:
+    refused(call(command.name, "--run"), "--run")  # known, and without its value
+    refused(call(command.name, "--config"), "--config")
+
+
+def test_a_store_is_named_by_its_path_or_within_its_run(small_run: Path, call: Command) -> None:
+    code, out, _ = call("info", "--run", small_run, "--json")
+    assert (code, json.loads(out)["path"]) == (0, str(small_run))
+    assert call("verify", "--run", small_run, "--quiet")[0] == 0
+    name = next(small_run.glob("projected/*.zarr")).stem
+    assert call("export-store", name, "named.npy", "--run", small_run, "--quiet")[0] == 0
+    path = str(small_run / "projected" / f"{name}.zarr")
+    assert call("export-store", path, "placed.npy", "--quiet")[0] == 0
+    assert Path("named.npy").read_bytes() == Path("placed.npy").read_bytes()
+    refused(call("export-store", "gausian", "x.npy", "--run", small_run), "gausian", name)
+
+
 def test_a_second_run_does_nothing_again(small_run: Path, call: Command) -> None:
     def stamps() -> dict[str, int]:
         kept = [*small_run.rglob("*.safetensors"), *small_run.glob("**/c.*")]

@@ -28,11 +28,17 @@ if TYPE_CHECKING:
     from stores import Damage
 
 
-def info(path: Path | str = DEFAULT_RUN) -> Info:
-    """What a run folder or a store holds."""
+def info(
+    path: Path | str | None = None,
+    run: Path | str = DEFAULT_RUN,
+    *,
+    config: Path | str | None = None,
+) -> Info:
+    """What a run folder or a store holds; without a path, the run."""
     with told():
-        path = Path(path)
-        run = Run(path)
+        path = Path(run if path is None else path)
+        opened = peek(path, config, {})
+        run = opened.run
         if not path.is_dir():
             raise UserError(f"nothing at {path}; name a run folder or a store")
         stores = tuple(
@@ -45,7 +51,7 @@ def info(path: Path | str = DEFAULT_RUN) -> Info:
         students = [recall(file, Student) for file in sorted(run.students.glob("*/student.json"))]
         return Info(
             path=str(path),
-            title=peek(path, None, {}).config.title if run.config.is_file() else "",
+            title=opened.config.title if config or run.config.is_file() else "",
             teacher=taught.teacher if taught else "",
             stores=stores,
             heads=tuple(head for head in heads if head),
@@ -55,12 +61,19 @@ def info(path: Path | str = DEFAULT_RUN) -> Info:
         )
 
 
-def verify(path: Path | str = DEFAULT_RUN, *, progress: Progress = SILENT) -> Verified:
+def verify(
+    path: Path | str | None = None,
+    run: Path | str = DEFAULT_RUN,
+    *,
+    config: Path | str | None = None,
+    progress: Progress = SILENT,
+) -> Verified:
     """Check every byte of a store, or of every store of a run, against its manifest."""
     from stores import IncompleteStoreError, verify_store
 
     with told():
-        path = Path(path)
+        path = Path(run if path is None else path)
+        peek(path, config, {})
         roots = _stores_in(path) if path.is_dir() else []
         if not roots:
             raise UserError(f"no store at {path}; name a run folder or a folder ….zarr")
@@ -163,23 +176,41 @@ def doctor(
 def export_store(
     store: Path | str,
     to: Path | str,
+    run: Path | str = DEFAULT_RUN,
     *,
     split: str = "train",
     overwrite: bool = False,
+    config: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Exported:
-    """One split of a store as .npy, .parquet, or a .faiss index; the ending of the name decides."""
+    """One split of a store as .npy, .parquet, or a .faiss index; the ending of the name decides.
+
+    ``store`` is a folder ….zarr, or the name of a store of the run: features, gaussian-k128-s0.
+    """
     from distill.stages.export_store import export_store as stage
     from stores import open_splits
 
     with told():
-        root = Path(store)
-        if not root.is_dir():
-            raise UserError(f"no store at {root}; name a folder ….zarr")
+        opened = peek(run, config, {})
+        root = _named_store(opened.run, store)
         splits = open_splits(root)
         if split not in splits:
             raise UserError(f"{root} has no split {split!r}; it has {', '.join(splits)}")
         return stage(splits[split], Path(to), overwrite=overwrite, progress=progress)
+
+
+def _named_store(run: Run, store: Path | str) -> Path:
+    """The folder of a store given by its path, or by its name in the run."""
+    if Path(store).is_dir():
+        return Path(store)
+    inside = {"features": run.features} | {
+        root.stem: root for root in sorted(run.projections.glob("*.zarr"))
+    }
+    known = [name for name, root in inside.items() if root.is_dir()]
+    if str(store) in known:
+        return inside[str(store)]
+    there = f"; {run.folder} has {', '.join(known)}" if known else ""
+    raise UserError(f"no store at {store}; name a folder ….zarr or a store of the run{there}")
 
 
 def _student_folder(run: Run, name: str) -> Path:
