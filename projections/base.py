@@ -1,17 +1,19 @@
 """What every projection promises: a linear map to fewer dimensions, as a scikit-learn transformer.
 
 ``Projection`` is what the pipeline asks for; ``RandomProjection`` is the half of a data-independent
-map that does not depend on how its matrix is drawn. For these a kind, two widths and a seed are
-the whole map: fitting reads the shape of the data and nothing else.
+map that does not depend on how it is drawn, held and applied; ``DenseProjection`` holds a matrix.
+For these a kind, two widths and a seed are the whole map: fitting reads the shape of the data and
+nothing else.
 """
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -73,8 +75,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     """A map drawn from a seed. float32 stays float32, float64 stays float64.
 
     ``n_components`` is the width of the result. None takes 64, or as many as there are columns if
-    they are fewer; more than there are columns is a ``ProjectionError``. After ``fit`` the map is
-    ``matrix_``, float32 of shape (n_features_in_, n_components_).
+    they are fewer; more than there are columns is a ``ProjectionError``.
     """
 
     kind: ClassVar[str]
@@ -87,10 +88,32 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.n_components = n_components
         self.seed = seed
 
-    @staticmethod
+    @property
     @abstractmethod
-    def draw(dim_in: int, dim_out: int, seed: int) -> Float32[np.ndarray, "{dim_in} {dim_out}"]:
-        """Draw the matrix of this kind: a pure function, bit-identical on every machine."""
+    def matrix(self) -> Float32[np.ndarray, "{self.dim_in} {self.dim_out}"]:
+        """The map itself, read-only: a row x becomes x @ matrix."""
+
+    @abstractmethod
+    def _draw(self, dim_in: int, dim_out: int, seed: int) -> None:
+        """Draw and keep the map; the same bits on every machine."""
+
+    @abstractmethod
+    def _apply(
+        self, X: Float[np.ndarray, "rows {self.dim_in}"]
+    ) -> Float[np.ndarray, "rows {self.dim_out}"]:
+        """Map rows, in their precision: what ``X @ matrix`` is to rounding."""
+
+    @abstractmethod
+    def _bits(self) -> Iterator[np.ndarray]:
+        """Yield what the digest is of: little-endian, row by row."""
+
+    def _invert(
+        self, Y: Float64[np.ndarray, "rows {self.dim_out}"]
+    ) -> Float64[np.ndarray, "rows {self.dim_in}"]:
+        """Find the shortest rows that map nearest to these."""
+        rows: Float64[np.ndarray, "rows {self.dim_in}"]
+        rows = Y @ np.linalg.pinv(self.matrix.astype(np.float64))
+        return rows
 
     def fit(self: Drawn, X: Any, y: object = None) -> Drawn:
         """Draw the map for rows as wide as those of ``X``; nothing else is read from them."""
@@ -111,7 +134,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
-        return X @ self.matrix_.astype(X.dtype, copy=False)
+        return self._apply(X)
 
     def inverse_transform(self, X: Any) -> Any:
         """Find the shortest rows that map to these: least squares, in float64, then X's type."""
@@ -122,8 +145,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
                 f"X has {X.shape[1]} columns, but this {type(self).__name__} "
                 f"makes rows of {self.dim_out}"
             )
-        inverse = np.linalg.pinv(self.matrix_.astype(np.float64))
-        return (X.astype(np.float64) @ inverse).astype(X.dtype)
+        return self._invert(X.astype(np.float64)).astype(X.dtype)
 
     @property
     def dim_in(self) -> int:
@@ -137,22 +159,18 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_is_fitted(self)
         return self.n_components_
 
-    @property
-    def matrix(self) -> Float32[np.ndarray, "{self.dim_in} {self.dim_out}"]:
-        """The map itself, read-only: a row x becomes x @ matrix."""
-        check_is_fitted(self)
-        return self.matrix_
-
     def describe(self) -> dict[str, Any]:
-        """Kind, widths, seed, and the SHA-256 of the matrix (little-endian, row by row)."""
-        bits = np.ascontiguousarray(self.matrix, dtype="<f4")
+        """Kind, widths, seed, and the SHA-256 of what was drawn: ``_bits`` says what."""
+        digest = hashlib.sha256()
+        for bits in self._bits():
+            digest.update(np.ascontiguousarray(bits).data)
         return {
             "kind": self.kind,
             "dim_in": self.dim_in,
             "dim_out": self.dim_out,
             "seed": int(self.seed),
             "algorithm": self.algorithm,
-            "digest": "sha256:" + hashlib.sha256(bits.data).hexdigest(),
+            "digest": "sha256:" + digest.hexdigest(),
         }
 
     def _drawn(self: Drawn, dim_in: int) -> Drawn:
@@ -165,9 +183,8 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
                 f"n_components={dim_out} is more than the data has columns, n_features={dim_in}: "
                 "a projection goes to fewer dimensions"
             )
-        self.matrix_ = self.draw(dim_in, dim_out, seed)
-        self.matrix_.flags.writeable = False
         self.n_components_ = dim_out
+        self._draw(dim_in, dim_out, seed)
         return self
 
     @property
@@ -178,6 +195,35 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class DenseProjection(RandomProjection):
+    """A map held and applied as ``matrix_``, float32 of shape (n_features_in_, n_components_)."""
+
+    @staticmethod
+    @abstractmethod
+    def draw(dim_in: int, dim_out: int, seed: int) -> Float32[np.ndarray, "{dim_in} {dim_out}"]:
+        """Draw the matrix of this kind: a pure function, bit-identical on every machine."""
+
+    @property
+    def matrix(self) -> Float32[np.ndarray, "{self.dim_in} {self.dim_out}"]:
+        """The map itself, read-only: a row x becomes x @ matrix."""
+        check_is_fitted(self)
+        return self.matrix_
+
+    def _draw(self, dim_in: int, dim_out: int, seed: int) -> None:
+        self.matrix_ = self.draw(dim_in, dim_out, seed)
+        self.matrix_.flags.writeable = False
+
+    def _apply(
+        self, X: Float[np.ndarray, "rows {self.dim_in}"]
+    ) -> Float[np.ndarray, "rows {self.dim_out}"]:
+        mapped: Float[np.ndarray, "rows {self.dim_out}"]
+        mapped = X @ self.matrix_.astype(X.dtype, copy=False)
+        return mapped
+
+    def _bits(self) -> Iterator[np.ndarray]:
+        yield self.matrix.astype("<f4", copy=False)
 
 
 def _at_least(name: str, value: object, least: int) -> int:

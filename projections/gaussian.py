@@ -15,7 +15,7 @@ from typing import ClassVar, final
 import numpy as np
 from jaxtyping import Float32
 
-from projections.base import RandomProjection
+from projections.base import DenseProjection
 from projections.normal import fill_normals, stream
 
 
@@ -30,7 +30,7 @@ def gaussian_matrix(
 
 
 @final
-class GaussianProjection(RandomProjection):
+class GaussianProjection(DenseProjection):
     """Independent normal entries: the map of the Johnson-Lindenstrauss lemma."""
 
     kind: ClassVar[str] = "gaussian"

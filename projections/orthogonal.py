@@ -22,7 +22,7 @@ from typing import ClassVar, final
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from projections.base import RandomProjection
+from projections.base import DenseProjection
 from projections.normal import fill_normals, stream
 
 GRID = 2.0**16  # vectors are drawn to 2⁻¹⁷: odd numbers below 2²¹ in that unit
@@ -44,7 +44,7 @@ def orthogonal_matrix(
 
 
 @final
-class OrthogonalProjection(RandomProjection):
+class OrthogonalProjection(DenseProjection):
     """Orthonormal columns, scaled to keep squared distances on average."""
 
     kind: ClassVar[str] = "orthogonal"
