@@ -15,7 +15,7 @@ from stores.errors import (
 )
 from stores.reader import Chunk, FeatureStore, open_splits, open_store
 from stores.shuffle import Batch, shuffled_batches
-from stores.spec import StoreSpec, default_chunk_rows
+from stores.spec import StoreSpec, default_chunk_rows, even_chunk_rows
 from stores.verify import Damage, repair_store, verify_store
 from stores.writer import StoreWriter, create_store
 
@@ -36,6 +36,7 @@ __all__ = [
     "StoreWriter",
     "create_store",
     "default_chunk_rows",
+    "even_chunk_rows",
     "open_splits",
     "open_store",
     "repair_store",

@@ -1,6 +1,7 @@
 """What a store promises: how many rows of what, in which chunks, and who made them."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import index as as_int
@@ -117,6 +118,17 @@ def default_chunk_rows(dim: int, dtype: str, *, most: int | None = None) -> int:
         raise SpecError(f"dim must be at least 1, got {dim}")
     rows = max(1, CHUNK_BYTES // (dim * np.dtype(DTYPES[dtype]).itemsize))
     return rows if most is None else max(1, min(rows, most))
+
+
+def even_chunk_rows(rows: int, most: int, *, multiple: int = 1) -> int:
+    """Rows a chunk that cut ``rows`` into as few chunks as ``most`` allows, all about as long.
+
+    A whole number of ``multiple``, which ``most`` must hold once. The last chunk is written at its
+    full size, so that one long chunk for a few rows would be mostly padding.
+    """
+    units = max(1, most // multiple)
+    chunks = max(1, math.ceil(rows / (units * multiple)))
+    return max(1, math.ceil(rows / (chunks * multiple))) * multiple
 
 
 def refuse_mismatch(where: object, recorded: StoreSpec, asked: StoreSpec) -> None:

@@ -50,7 +50,7 @@ def test_an_error_inside_ends_it_too() -> None:
 
     seen: list[dict[int, int]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(allocator, "_set", lambda libc, thresholds: seen.append(thresholds))
+        patch.setattr(allocator, "_set", lambda _, thresholds: seen.append(thresholds))
         with pytest.raises(ZeroDivisionError), allocator.memory_kept():
             1 / 0  # noqa: B018
     assert seen == [allocator.KEPT, allocator.USUAL]

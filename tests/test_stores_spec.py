@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stores import (
     SpecError,
@@ -12,6 +14,7 @@ from stores import (
     StoreSpec,
     create_store,
     default_chunk_rows,
+    even_chunk_rows,
     open_store,
 )
 from tests.stores_examples import fill, small_spec
@@ -137,3 +140,28 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"holds thesis.tex, but no store: choose another place"):
         create_store(tmp_path / "train", small_spec())
     assert (tmp_path / "train" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "multiple", "expected"),
+    [
+        (120, 1024, 64, 128),  # two batches, not sixteen
+        (1257, 1024, 64, 640),  # two chunks of ten batches
+        (1024, 1024, 64, 1024),
+        (1025, 1024, 1, 513),
+        (7, 1024, 1, 7),
+        (0, 1024, 64, 64),
+        (500, 100, 300, 300),  # a batch larger than a chunk should be
+    ],
+)
+def test_chunks_are_few_and_even(rows: int, most: int, multiple: int, expected: int) -> None:
+    assert even_chunk_rows(rows, most, multiple=multiple) == expected
+
+
+@given(st.integers(0, 5000), st.integers(1, 700), st.integers(1, 90))
+def test_even_chunks_are_as_few_as_the_largest_ones(rows: int, most: int, multiple: int) -> None:
+    largest = max(1, most // multiple) * multiple
+    found = even_chunk_rows(rows, most, multiple=multiple)
+    assert found % multiple == 0
+    assert found <= largest
+    assert -(-rows // found) == -(-rows // largest)

@@ -29,6 +29,7 @@ from stores import (
     StoreWriter,
     create_store,
     default_chunk_rows,
+    even_chunk_rows,
     repair_store,
     verify_store,
 )
@@ -96,7 +97,6 @@ def _spec(
     """What the store of one split promises, and who makes it."""
     card = teacher.card
     most = default_chunk_rows(card.dim, settings.dtype, most=MOST_CHUNK_ROWS)
-    batches = max(1, most // settings.batch_size)
     return StoreSpec(
         rows=len(split.ids),
         dim=card.dim,
@@ -104,7 +104,7 @@ def _spec(
         logits=len(card.classes),
         labelled=split.labels is not None,
         classes=tuple(dataset.classes),
-        chunk_rows=batches * settings.batch_size,
+        chunk_rows=even_chunk_rows(len(split.ids), most, multiple=settings.batch_size),
         made_by={**_origin(dataset, teacher), "split": split.name, **made_by},
     )
 

@@ -30,7 +30,7 @@ from distill.datasets import (
 )
 from distill.findings import Extracted, ExtractedSplit
 from distill.progress import Progress, Silent
-from stores import StoreSpec, StoreWriter, create_store, default_chunk_rows
+from stores import StoreSpec, StoreWriter, create_store, default_chunk_rows, even_chunk_rows
 
 BLOCK_BYTES = 8 * 2**20  # of features read at a time
 LARGEST_FLOAT16 = 65504.0
@@ -244,7 +244,7 @@ def _write(
                 dtype=dtype,
                 labelled=split.labels is not None,
                 classes=dataset.classes if split.labels is not None else (),
-                chunk_rows=default_chunk_rows(rows.dim, dtype),
+                chunk_rows=even_chunk_rows(len(split), default_chunk_rows(rows.dim, dtype)),
                 made_by=made_by,
             )
             writer = stack.enter_context(create_store(root / split.name, spec))
