@@ -205,6 +205,12 @@ def test_a_pooler_that_the_weights_lack_is_not_made_up(tmp_path: Path) -> None:
         text_teacher(tmp_path, pooling="pooler")
 
 
+def test_a_weights_file_without_a_pooler_is_enough_where_none_is_read(tmp_path: Path) -> None:
+    bert_folder(tmp_path, kind="BertForMaskedLM")
+    found = text_teacher(tmp_path, weights=str(tmp_path / "model.safetensors"))
+    assert found.card.weights == text_teacher(tmp_path).card.weights
+
+
 def test_a_network_without_a_pooler_says_so(tmp_path: Path) -> None:
     from transformers import ElectraConfig
 

@@ -238,32 +238,37 @@ def test_every_family_of_torchvision_gives_its_penultimate_feature(name: str) ->
     assert teacher.embed(teacher.prepare(images(3))).features.shape == (3, FAMILIES[name])
 
 
+# What names call a small network, the smallest first; the rest are built as they come.
+SMALL = ("atto", "femto", "pico", "nano", "xxs", "xxtiny", "xs", "zepto", "tiny", "_t", "s0")
+SMALLISH = ("small", "_s", "mini", "18", "_b0", "_100", "26", "19", "50")
+
+
+def smallest(names: list[str]) -> str:
+    """The network of a module whose name promises the least work."""
+    words = (*SMALL, *SMALLISH)
+    return min(names, key=lambda name: next((i for i, w in enumerate(words) if w in name), 99))
+
+
 @pytest.mark.slow
 def test_one_network_of_every_module_of_timm_gives_rows() -> None:
-    """The smallest of each module, with random weights; networks on other inputs may refuse."""
+    """With random weights, one image; networks on other inputs may refuse."""
     import timm
 
-    refused = {}
+    refused, done = {}, 0
     for module in timm.models.list_modules():
-        names = timm.models.list_models(module=module)
+        names = [n for n in timm.models.list_models(module=module) if not n.startswith("test_")]
         if not names:
             continue
-        with torch.device("meta"):
-            sizes = {n: _parameters(n) for n in names[:12]}
-        name = min(sizes, key=lambda n: sizes[n])
+        name = smallest(names)
         try:
             teacher = random_teacher(f"timm/{name}")
         except TeacherError as error:
             refused[name] = str(error)
             continue
         assert teacher.embed(teacher.prepare(images(1))).features.shape == (1, teacher.card.dim)
+        done += 1
+    assert done > 80
     assert len(refused) <= 2, refused
-
-
-def _parameters(name: str) -> int:
-    import timm
-
-    return sum(p.numel() for p in timm.create_model(name).parameters())
 
 
 @pytest.mark.parametrize(
