@@ -37,12 +37,24 @@ from distill.findings.seen import (
     StoreInfo,
     Verified,
 )
+from distill.findings.swept import (
+    Band,
+    Certificate,
+    Diagnostics,
+    Recommended,
+    Sweep,
+    SweptMap,
+    Tested,
+)
 from distill.findings.told import Plan, PlannedStage, Report, Reported
 
 __all__ = [
+    "Band",
+    "Certificate",
     "Check",
     "Cost",
     "DamageFound",
+    "Diagnostics",
     "Difference",
     "Distortion",
     "Doctor",
@@ -62,6 +74,7 @@ __all__ = [
     "Projected",
     "Projections",
     "Promise",
+    "Recommended",
     "Record",
     "Report",
     "Reported",
@@ -69,7 +82,10 @@ __all__ = [
     "StoreInfo",
     "Student",
     "Students",
+    "Sweep",
+    "SweptMap",
     "Taught",
+    "Tested",
     "Validation",
     "Verified",
 ]
