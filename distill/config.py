@@ -74,6 +74,7 @@ class TeachConfig(Section):
     epochs: Positive = 4
     batch_size: Positive = 32
     learning_rate: PositiveFloat = 1e-4  # fits pretrained weights; random ones want 2e-3
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: Weight = 0.01
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of all steps
     seed: Natural = 0

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 
 from students.errors import RecipeError
 
+OPTIMIZERS = ("adamw", "sgd")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train: AdamW, linear warm-up, cosine to zero, clipped gradients."""
+    """How to train: linear warm-up, cosine to zero, clipped gradients."""
 
     epochs: int
     batch_size: int
     learning_rate: float
+    optimizer: str = "adamw"  # or "sgd", with momentum 0.9
     weight_decay: float = 0.0  # not on biases, norms and other parameters of one axis
     warmup: float = 0.0  # share of all steps
     clip: float = 10.0  # largest norm of the whole gradient; 0 does not clip
@@ -28,6 +31,8 @@ class Recipe:
                 f"learning_rate must be above 0, weight_decay and clip not below, got "
                 f"{self.learning_rate}, {self.weight_decay} and {self.clip}"
             )
+        if self.optimizer not in OPTIMIZERS:
+            raise RecipeError(f"optimizer is adamw or sgd, got {self.optimizer!r}")
         if not 0 <= self.warmup < 1:
             raise RecipeError(f"warmup is a share of the steps, in [0, 1), got {self.warmup}")
 

@@ -1,4 +1,4 @@
-"""What one step of training is made of: AdamW and its state, devices, seeds, the watch for NaN."""
+"""What one step of training is made of: the optimiser, its state, devices, seeds, watch for NaN."""
 
 from collections.abc import Mapping
 
@@ -53,19 +53,23 @@ def to_device(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, 
     }
 
 
-def make_optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels, not biases, norms and other single axes."""
+def make_optimizer(
+    network: nn.Module, recipe: Recipe, device: torch.device
+) -> torch.optim.Optimizer:
+    """The recipe's; it decays matrices and kernels, not biases, norms and other single axes."""
     learned = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in learned if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9)
     fused = device.type in {"cpu", "cuda"}
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
 
 
-def moments_of(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """AdamW's state by the number of the parameter."""
+def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by the number of the parameter."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return {
         f"{index}.{key}": value
@@ -74,13 +78,13 @@ def moments_of(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     }
 
 
-def restore_moments(optimizer: torch.optim.AdamW, moments: Mapping[str, Tensor]) -> None:
+def restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
     """Undo ``moments_of``."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, saved in moments.items():
         index, _, key = name.partition(".")
         parameter = parameters[int(index)]
-        # the moments lie in memory as the parameter does, as AdamW itself makes them
+        # the moments lie in memory as the parameter does, as the optimiser itself makes them
         home = torch.empty_like(parameter).copy_(saved) if saved.ndim else saved
         optimizer.state[parameter][key] = home.to(parameter.device)
 

@@ -2,8 +2,8 @@
 
 Everything that decides a step is a function of the recipe, the seed, the epoch and the step
 (order of rows, learning rate, dropout), or is in the checkpoint (weights, BatchNorm statistics,
-AdamW's moments, history). So a run that is killed at any moment and started again ends, on a
-CPU with the same number of threads, with the weights of a run that never was: bit for bit.
+the optimiser's moments, history). So a run that is killed at any moment and started again ends, on
+a CPU with the same number of threads, with the weights of a run that never was: bit for bit.
 """
 
 import math
@@ -286,7 +286,7 @@ class _Run:
         if self.state.epoch > self.recipe.epochs:
             tensors = {}  # finished: the best epoch is all that will be asked for
         else:
-            tensors |= {f"adamw.{n}": t for n, t in moments_of(self.optimizer).items()}
+            tensors |= {f"moments.{n}": t for n, t in moments_of(self.optimizer).items()}
         state = {
             "made_by": self.made_by,
             "threads": torch.get_num_threads(),

@@ -31,7 +31,13 @@ from students import (
     in_memory,
 )
 from students.checkpoint import read_tensors
-from students.steps import clip_gradient, make_optimizer, step_seeds
+from students.steps import (
+    clip_gradient,
+    make_optimizer,
+    moments_of,
+    restore_moments,
+    step_seeds,
+)
 
 ROWS, CLASSES, BATCH = 61, 3, 8  # the last batch is a short one of five rows
 
@@ -125,6 +131,35 @@ def test_better_is_more_accurate_then_less_loss_then_earlier() -> None:
     assert Evaluation(accuracy=0.5, loss=0.9).beats(base)
     assert not Evaluation(accuracy=0.4, loss=0.0).beats(base)
     assert not Evaluation(accuracy=0.5, loss=1.0).beats(base)
+
+
+def test_sgd_takes_the_steps_that_torch_would_take_by_hand() -> None:
+    net, twin = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
+    twin.load_state_dict(net.state_dict())
+    ours = make_optimizer(net, recipe(optimizer="sgd", weight_decay=0.5), torch.device("cpu"))
+    momentum = torch.zeros(1, 2)
+    for gradient in (torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 0.5]])):
+        net.weight.grad = gradient.clone()
+        ours.step()
+        momentum = 0.9 * momentum + gradient + 0.5 * twin.weight.detach()
+        twin.weight.data -= 0.01 * momentum
+    torch.testing.assert_close(net.weight, twin.weight)
+    with pytest.raises(RecipeError, match="adamw or sgd, got 'adam'"):
+        recipe(optimizer="adam")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_moments_come_back_bit_for_bit(optimizer: str) -> None:
+    net = network()
+    first = make_optimizer(net, recipe(optimizer=optimizer), torch.device("cpu"))
+    for parameter in net.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    first.step()
+    second = make_optimizer(net, recipe(optimizer=optimizer), torch.device("cpu"))
+    restore_moments(second, moments_of(first))
+    assert moments_of(second).keys() == moments_of(first).keys() != set()
+    for name, tensor in moments_of(first).items():
+        torch.testing.assert_close(moments_of(second)[name], tensor, rtol=0, atol=0)
 
 
 def test_weights_decay_and_biases_and_norms_do_not() -> None:

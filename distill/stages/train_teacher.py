@@ -72,6 +72,7 @@ def train_teacher(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
+        optimizer=settings.optimizer,
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
         seed=settings.seed,
