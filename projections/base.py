@@ -111,8 +111,10 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self, Y: Float64[np.ndarray, "rows {self.dim_out}"]
     ) -> Float64[np.ndarray, "rows {self.dim_in}"]:
         """Find the shortest rows that map nearest to these."""
-        rows: Float64[np.ndarray, "rows {self.dim_in}"]
-        rows = Y @ np.linalg.pinv(self.matrix.astype(np.float64))
+        matrix = self.matrix.astype(np.float64)
+        # NumPy's own limit, 1e-15, is too near to rounding for a map that lost rank
+        inverse = np.linalg.pinv(matrix, len(matrix) * np.finfo(np.float64).eps)
+        rows: Float64[np.ndarray, "rows {self.dim_in}"] = Y @ inverse
         return rows
 
     def fit(self: Drawn, X: Any, y: object = None) -> Drawn:
