@@ -236,7 +236,8 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _annotated(hint: Any, told: Any) -> Any:
     """``Annotated[hint, told]`` for a hint known only now."""
-    return Annotated.__class_getitem__((hint, told))  # type: ignore[attr-defined]
+    annotated: Any = Annotated  # to a type checker, a form that takes no variables
+    return annotated[hint, told]
 
 
 def _narrow(hint: Any) -> Any:
