@@ -125,7 +125,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def fit_width(self: Drawn, dim_in: int) -> Drawn:
         """Draw the map for rows of this width: ``fit`` without rows."""
-        self.n_features_in_ = _at_least("dim_in", dim_in, 1)
+        self.n_features_in_ = at_least("dim_in", dim_in, 1)
         return self._drawn(self.n_features_in_)
 
     def transform(self, X: Any) -> Any:
@@ -176,10 +176,10 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         }
 
     def _drawn(self: Drawn, dim_in: int) -> Drawn:
-        seed = _at_least("seed", self.seed, 0)
+        seed = at_least("seed", self.seed, 0)
         wanted = self.n_components
         dim_out = min(DEFAULT_COMPONENTS, dim_in) if wanted is None else wanted
-        dim_out = _at_least("n_components", dim_out, 1)
+        dim_out = at_least("n_components", dim_out, 1)
         if dim_out > dim_in:
             raise ProjectionError(
                 f"n_components={dim_out} is more than the data has columns, n_features={dim_in}: "
@@ -228,7 +228,8 @@ class DenseProjection(RandomProjection):
         yield self.matrix.astype("<f4", copy=False)
 
 
-def _at_least(name: str, value: object, least: int) -> int:
+def at_least(name: str, value: object, least: int) -> int:
+    """Whole number that a setting must be; ``ProjectionError`` for anything else."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ProjectionError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
