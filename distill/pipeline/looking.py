@@ -38,20 +38,20 @@ def info(
     with told():
         path = Path(run if path is None else path)
         opened = peek(path, config, {})
-        run = opened.run
+        found = opened.run
         if not path.is_dir():
             raise UserError(f"nothing at {path}; name a run folder or a store")
         stores = tuple(
             _store_info(root, split) for root in _stores_in(path) for split in _groups_in(root)
         )
-        taught = recall(run.taught, Taught)
-        if not stores and taught is None and not run.config.is_file():
+        taught = recall(found.taught, Taught)
+        if not stores and taught is None and not found.config.is_file():
             raise UserError(f"{path} is neither a run folder nor a store")
-        heads = [recall(file, Head) for file in sorted(run.heads.glob("*/head.json"))]
-        students = [recall(file, Student) for file in sorted(run.students.glob("*/student.json"))]
+        heads = [recall(file, Head) for file in sorted(found.heads.glob("*/head.json"))]
+        students = [recall(file, Student) for file in sorted(found.students.glob("*/student.json"))]
         return Info(
             path=str(path),
-            title=opened.config.title if config or run.config.is_file() else "",
+            title=opened.config.title if config or found.config.is_file() else "",
             teacher=taught.teacher if taught else "",
             stores=stores,
             heads=tuple(head for head in heads if head),
