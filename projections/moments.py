@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, Real
 from scipy.linalg import blas
 from scipy.sparse import csr_array
 
@@ -55,7 +55,7 @@ class Moments:
     @property
     def dim(self) -> int:
         """Width of the rows."""
-        return self.means.shape[1]
+        return int(self.means.shape[1])
 
     @property
     def labelled(self) -> bool:
@@ -71,7 +71,8 @@ class Moments:
     @property
     def covariance(self) -> Float64[np.ndarray, "dim dim"]:
         """Total scatter over rows: computed anew on each use."""
-        return self.within_covariance + self.between_covariance
+        total: Float64[np.ndarray, "dim dim"] = self.within_covariance + self.between_covariance
+        return total
 
     @property
     def within_covariance(self) -> Float64[np.ndarray, "dim dim"]:
@@ -282,8 +283,9 @@ def _gram(rows: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "dim dim"]:
 
 
 def _scatter(
-    rows: Float64[np.ndarray, "rows dim"], weights: Float[np.ndarray, " rows"]
+    rows: Float64[np.ndarray, "rows dim"], weights: Real[np.ndarray, " rows"]
 ) -> Float64[np.ndarray, "dim dim"]:
     """Sum of weight x xᵀ; a product with its own transpose is symmetric to the last bit."""
     weighted = np.sqrt(weights)[:, None] * rows
-    return weighted.T @ weighted
+    scatter: Float64[np.ndarray, "dim dim"] = weighted.T @ weighted
+    return scatter
