@@ -48,6 +48,18 @@ def orthonormal_ratio_std(dim_in: int, dim_out: int) -> float:
     return math.sqrt(2 * (dim_in - dim_out) / (dim_out * (dim_in + 2)))
 
 
+def hadamard_ratio_std(dim_in: int, dim_out: int) -> float:
+    """sqrt(2 (D - k) (1 - 1/d) / (k (D - 1))), D = d padded to a power of two: the most there is.
+
+    Reached by a difference whose entries are all of one size. Others have sqrt(1 - sum(x⁴)) over
+    sqrt(1 - 1/d) of it, for x of length one: only what is made of few entries has clearly less.
+    """
+    _check_dims(dim_in, dim_out)
+    padded = 1 << (dim_in - 1).bit_length()
+    dropped = (padded - dim_out) / max(1, padded - 1)
+    return math.sqrt(2 * dropped * (1 - 1 / dim_in) / dim_out)
+
+
 def shared_shift(dim_out: int, participation_ratio: float) -> float:
     """sqrt(2 / (k PR)): by how much one map moves the ratios of all pairs together, one std.
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from projections.base import Projection, ProjectionError, RandomProjection, UnknownKindError
-from projections.bound import gaussian_ratio_std, orthonormal_ratio_std
+from projections.bound import gaussian_ratio_std, hadamard_ratio_std, orthonormal_ratio_std
 from projections.gaussian import GaussianProjection
+from projections.hadamard import HadamardProjection
 from projections.orthogonal import OrthogonalProjection
+from projections.sparse import AchlioptasProjection, SparseProjection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
         "orthogonal": Kind(
             estimator=OrthogonalProjection, needs_data=False, ratio_std=orthonormal_ratio_std
+        ),
+        # that of a sparser map than Achlioptas' depends on the rows' fourth moments
+        "sparse": Kind(estimator=SparseProjection, needs_data=False, ratio_std=None),
+        "achlioptas": Kind(
+            estimator=AchlioptasProjection, needs_data=False, ratio_std=gaussian_ratio_std
+        ),
+        "hadamard": Kind(
+            estimator=HadamardProjection, needs_data=False, ratio_std=hadamard_ratio_std
         ),
     }
 )
