@@ -5,17 +5,17 @@ at most 5,000 training rows, 15 % for validation, a multinomial logistic head).
 """
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import distill
-from distill.config import settle, write_config
 from distill.findings import Heads
+from distill.options import ExtractOptions
 
 pytestmark = pytest.mark.realdata
 
 WITHIN = 0.015
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def _minilm() -> Path:
@@ -23,50 +23,32 @@ def _minilm() -> Path:
     return Path(package.__file__).parent / "model"
 
 
-def _tables(name: str, data: Path) -> dict[str, Any]:
-    """Config of one teacher on its data."""
-    if name == "minilm":
-        return {
-            "data": {"name": f"parquet:{data}/text/clinc150-*.parquet"},
-            "teacher": {"name": f"hf/{_minilm()}", "pooling": "mean"},
-            "extract": {"batch_size": 256},
-        }
-    teachers: dict[str, dict[str, Any]] = {
-        "mobilenetv2": {
-            "name": "timm/mobilenetv2_100",
-            "weights": f"{data}/weights/mobilenetv2_100.safetensors",
-            "image_size": 224,
-            "options": {"pad_type": "same"},
-            "preprocessing": {
-                "mean": [0.5, 0.5, 0.5],
-                "std": [0.5, 0.5, 0.5],
-                "crop_pct": 0.9,
-                "interpolation": "bicubic",
-            },
-        },
-        "deit": {
-            "name": "timm/deit_tiny_patch16_224",
-            "weights": f"{data}/weights/deit_tiny_patch16_224.safetensors",
-            "preprocessing": {"crop_pct": 0.9, "interpolation": "bicubic"},
-        },
-    }
-    return {
-        "data": {"name": f"parquet:{data}/images/caltech101-*.parquet"},
-        "teacher": teachers[name],
-    }
-
-
 def _full_head(name: str, data: Path, folder: Path, *, limit: int) -> Heads:
-    config = settle(_tables(name, data), {"data.limit": limit, "compute.workers": 2})
-    write_config(config, folder / "given.toml")
-    distill.extract(folder / "run", config=folder / "given.toml")
+    """Head of a committed config, its data and weights found where they lie here."""
+    sources = {"caltech101": "images/caltech101", "clinc150": "text/clinc150"}
+    dataset, teacher = name.split("-")
+    options: ExtractOptions = {
+        "data": f"parquet:{data}/{sources[dataset]}-*.parquet",
+        "limit": limit,
+    }
+    if teacher == "minilm":
+        options["teacher"] = f"hf/{_minilm()}"
+    else:
+        (weights,) = (data / "weights").glob(f"{teacher}_*.safetensors")
+        options["weights"] = str(weights)
+    options["workers"] = 2
+    distill.extract(folder / "run", config=CONFIGS / f"{name}.toml", **options)
     distill.project(folder / "run", factor=[4, 16])
     return distill.train_head(folder / "run")
 
 
 @pytest.mark.parametrize(
     ("name", "dim", "limit", "at_least"),
-    [("mobilenetv2", 1280, 260, 0.5), ("deit", 192, 260, 0.5), ("minilm", 384, 1500, 0.8)],
+    [
+        ("caltech101-mobilenetv2", 1280, 260, 0.5),
+        ("caltech101-deit", 192, 260, 0.5),
+        ("clinc150-minilm", 384, 1500, 0.8),
+    ],
 )
 def test_a_subset_is_told_apart_far_above_chance(
     name: str, dim: int, limit: int, at_least: float, shared_data: Path, tmp_path: Path
@@ -85,7 +67,11 @@ def test_a_subset_is_told_apart_far_above_chance(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "accuracy", "rows"),
-    [("mobilenetv2", 0.907, 2305), ("deit", 0.902, 2305), ("minilm", 0.940, 4500)],
+    [
+        ("caltech101-mobilenetv2", 0.907, 2305),
+        ("caltech101-deit", 0.902, 2305),
+        ("clinc150-minilm", 0.940, 4500),
+    ],
 )
 def test_full_width_accuracy_is_what_plain_code_measures(
     name: str, accuracy: float, rows: int, shared_data: Path, tmp_path: Path
