@@ -2,7 +2,13 @@
 
 from projections.base import Projection, ProjectionError, UnknownKindError
 from projections.bound import jl_dim, jl_eps, shared_shift
-from projections.dimension import participation_ratio
+from projections.collapse import Collapse, neural_collapse
+from projections.dimension import (
+    covariance_participation_ratio,
+    effective_rank,
+    participation_ratio,
+    rankme,
+)
 from projections.gaussian import GaussianProjection
 from projections.intrinsic import (
     IntrinsicDimension,
@@ -16,6 +22,7 @@ from projections.orthogonal import OrthogonalProjection
 
 __all__ = [
     "KINDS",
+    "Collapse",
     "GaussianProjection",
     "IntrinsicDimension",
     "Moments",
@@ -23,6 +30,8 @@ __all__ = [
     "Projection",
     "ProjectionError",
     "UnknownKindError",
+    "covariance_participation_ratio",
+    "effective_rank",
     "expected_ratio_std",
     "gather_fold_moments",
     "gather_moments",
@@ -32,7 +41,9 @@ __all__ = [
     "kind_of",
     "levina_bickel",
     "make_projection",
+    "neural_collapse",
     "participation_ratio",
+    "rankme",
     "shared_shift",
     "two_nn",
 ]

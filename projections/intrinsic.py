@@ -148,7 +148,7 @@ def _inverse_mean(distances: Float64[np.ndarray, "points k"]) -> float:
             f"all {k} neighbours of every row are equally far: rows on a lattice or in symmetric "
             "places have no dimension to measure"
         )
-    return 1 / inverse
+    return float(1 / inverse)
 
 
 def _check_k(k: int) -> None:

@@ -15,7 +15,8 @@ ROWS = 1500
 def subspace(dim: int, ambient: int) -> np.ndarray:
     """Normal rows in ``dim`` directions of ``ambient``, far from the origin."""
     rng = np.random.default_rng(dim)
-    return rng.standard_normal((ROWS, dim)) @ rng.standard_normal((dim, ambient)) + 9
+    rows: np.ndarray = rng.standard_normal((ROWS, dim)) @ rng.standard_normal((dim, ambient)) + 9
+    return rows
 
 
 def sphere() -> np.ndarray:
@@ -23,7 +24,8 @@ def sphere() -> np.ndarray:
     rng = np.random.default_rng(0)
     ball = rng.standard_normal((ROWS, 5))
     ball /= np.linalg.norm(ball, axis=1, keepdims=True)
-    return ball @ np.linalg.qr(rng.standard_normal((10, 5)))[0].T
+    turned: np.ndarray = ball @ np.linalg.qr(rng.standard_normal((10, 5)))[0].T
+    return turned
 
 
 def swiss_roll() -> np.ndarray:
