@@ -12,11 +12,13 @@ in expectation; their ratio has the variance
     2 (D - k) / (k (D - 1)) (1 - sum(x⁴) / sum(x²)²),    k = dim_out
 
 which is below the Gaussian map's 2 / k for all rows, and zero at k = D. Padding costs rank, not
-distances: where dim_in is little above a power of two, coordinates c and c + D/2 are nearly equal.
+distances: with dim_in < D, coordinates whose numbers differ in the highest bits are much alike, and
+at dim_out near dim_in some of them are made of others.
 
-H is the Kronecker product of two Hadamard matrices of about sqrt(D) rows: two BLAS products, of
-dim_in sqrt(D) and dim_out sqrt(D) multiplications a row, in which only the kept coordinates are
-ever made. On a CPU this is faster than butterflies, which move more memory than they add numbers.
+H is the Kronecker product of two Hadamard matrices. So rows are mapped by two BLAS products with a
+small factor each, of which the second makes the kept coordinates only: a dim_in + b dim_out
+multiplications a row for factors of a and b = D / a rows. On a CPU this is faster than butterflies,
+which move more memory than they add numbers.
 """
 
 import math
@@ -31,7 +33,7 @@ from sklearn.utils.validation import check_is_fitted
 from projections.base import ProjectionError, RandomProjection
 from projections.normal import stream
 
-BLOCK = 1 << 18  # padded numbers at a time: 1 MiB in float32, so that two of them stay in cache
+BLOCK = 1 << 19  # numbers at a time: 2 MiB in float32, so that the blocks stay in the cache
 GPU_BLOCK = 1 << 25  # 128 MiB in float32: large enough to keep a GPU busy
 
 
@@ -57,8 +59,8 @@ def draw_signs_and_kept(
 class HadamardProjection(RandomProjection):
     """Held as ``signs_`` (int8, one a column) and ``kept_`` (int64, one a component).
 
-    Beyond its result ``transform`` takes two blocks of 1 MiB (float64: 2 MiB) or, where they are
-    more, of one padded row, and dim_out sqrt(D) numbers: never a (dim_in, dim_out) matrix.
+    Beyond its result ``transform`` takes two blocks of at most 2 MiB (float64: 4 MiB) or one padded
+    row, and the kept columns of one factor: never a (dim_in, dim_out) matrix.
     """
 
     kind: ClassVar[str] = "hadamard"
@@ -68,7 +70,7 @@ class HadamardProjection(RandomProjection):
     def matrix(self) -> Float32[np.ndarray, "{self.dim_in} {self.dim_out}"]:
         """The map written out anew, read-only: a row x becomes x @ matrix."""
         check_is_fitted(self)
-        left, right = _factors(self.dim_in, np.float32)
+        left, right = _factors(padded_dim(self.dim_in), np.float32)
         rows = np.divmod(np.arange(self.dim_in), len(right))
         kept = np.divmod(self.kept_, len(right))
         matrix: Float32[np.ndarray, "{self.dim_in} {self.dim_out}"]
@@ -92,12 +94,10 @@ class HadamardProjection(RandomProjection):
                 f"reads rows of {self.dim_in}: pass a tensor (rows, {self.dim_in})"
             )
         X = X if X.dtype in (torch.float32, torch.float64) else X.float()
-        left, right, signs = (
-            torch.from_numpy(array).to(X)
-            for array in (*_factors(self.dim_in, np.float32), self._scaled_signs(np.float32))
-        )
-        kept = torch.tensor(self.kept_, device=X.device)
         dim = padded_dim(self.dim_in)
+        arrays = (*_factors(dim, np.float32), self._scaled_signs(np.float32))
+        left, right, signs = (torch.from_numpy(array).to(X) for array in arrays)
+        kept = torch.tensor(self.kept_, device=X.device)
         rows = max(1, (GPU_BLOCK if X.is_cuda else BLOCK) // dim)
         mapped = X.new_empty((len(X), self.dim_out))
         with torch.autocast(X.device.type, enabled=False):
@@ -115,24 +115,26 @@ class HadamardProjection(RandomProjection):
     def _apply(
         self, X: Float[np.ndarray, "rows {self.dim_in}"]
     ) -> Float[np.ndarray, "rows {self.dim_out}"]:
-        left, right = _factors(self.dim_in, X.dtype)
+        dim = padded_dim(self.dim_in)
+        # the fewest multiplications are those of factors a² = D dim_out / dim_in
+        left, right = _factors(dim, X.dtype, of=dim * self.dim_out // self.dim_in)
         signs = self._scaled_signs(X.dtype)
         first, second = np.divmod(self.kept_, len(right))
         wanted, starts = np.unique(first, return_index=True)
         slices = [slice(*ends) for ends in zip(starts, [*starts[1:], self.dim_out], strict=True)]
-        used = -(-self.dim_in // len(right))  # further columns of the left factor meet zeros only
-        left, right = left[wanted, :used], right[:, second]
+        width, pieces = len(right), -(-self.dim_in // len(right))  # then come zeros only
+        left, right = left[wanted, :pieces], right[:, second]
+        rows = max(1, min(len(X), BLOCK // (max(left.shape) * width)))
         mapped = np.empty((len(X), self.dim_out), dtype=X.dtype)
-        size = used * len(right)
-        rows = max(1, min(len(X), BLOCK // size))
-        spread, mixed = (np.empty(rows * n * len(right), X.dtype) for n in (used, len(wanted)))
+        # taken once: what is given back to the system comes again page by page
+        spread, mixed = (np.empty(n * rows * width, dtype=X.dtype) for n in left.T.shape)
         for start in range(0, len(X), rows):
             block = X[start : start + rows]
-            here = spread[: len(block) * size].reshape(used, len(block), -1)
-            _spread(block, signs, here)
-            half = mixed[: len(wanted) * len(block) * len(right)].reshape(len(wanted), -1)
-            np.matmul(left, here.reshape(used, -1), out=half)
-            for part, kept in zip(half.reshape(len(wanted), len(block), -1), slices, strict=True):
+            here = spread[: pieces * len(block) * width].reshape(pieces, -1)
+            half = mixed[: len(wanted) * len(block) * width].reshape(len(wanted), -1)
+            _spread(block, signs, here.reshape(pieces, -1, width))
+            np.matmul(left, here, out=half)
+            for part, kept in zip(half.reshape(len(wanted), -1, width), slices, strict=True):
                 np.matmul(part, right[:, kept], out=mapped[start : start + rows, kept])
         return mapped
 
@@ -166,29 +168,28 @@ class HadamardProjection(RandomProjection):
 
 
 def _factors(
-    dim_in: int, dtype: Any
+    dim: int, dtype: Any, *, of: int | None = None
 ) -> tuple[Float[np.ndarray, "left left"], Float[np.ndarray, "right right"]]:
-    """Two Hadamard matrices of entries ±1 whose Kronecker product has the padded width.
+    """Two Hadamard matrices of entries ±1 whose Kronecker product is that of ``dim``.
 
-    The right one is the larger if they differ.
+    The left one has sqrt(of) rows, rounded down to a power of two; as many as it can without
+    being the larger one if nothing is said.
     """
-    power = padded_dim(dim_in).bit_length() - 1
-    left, right = 1 << power // 2, 1 << (power + 1) // 2
-    return hadamard(left, dtype=dtype), hadamard(right, dtype=dtype)
+    left = 1 << ((of or dim).bit_length() - 1) // 2
+    return hadamard(left, dtype=dtype), hadamard(dim // left, dtype=dtype)
 
 
 def _spread(
-    block: Float[np.ndarray, "rows dim"],
+    rows: Float[np.ndarray, "rows dim"],
     signs: Float[np.ndarray, " dim"],
-    out: Float[np.ndarray, "used rows width"],
+    out: Float[np.ndarray, "pieces rows width"],
 ) -> None:
-    """Write signed rows in pieces of the right factor's width, piece before row, padded."""
+    """Write rows, signed and padded, in pieces: the first piece of all rows comes first."""
     width = out.shape[2]
-    whole = block.shape[1] // width
+    whole, rest = divmod(rows.shape[1], width)
     cut = whole * width
-    pieces = block[:, :cut].reshape(len(block), whole, width).transpose(1, 0, 2)
+    pieces = rows[:, :cut].reshape(len(rows), whole, width).swapaxes(0, 1)
     np.multiply(pieces, signs[:cut].reshape(whole, 1, width), out=out[:whole])
-    if whole < len(out):
-        rest = block.shape[1] - cut
-        np.multiply(block[:, cut:], signs[cut:], out=out[whole, :, :rest])
+    if rest:
+        np.multiply(rows[:, cut:], signs[cut:], out=out[whole, :, :rest])
         out[whole, :, rest:] = 0.0
