@@ -9,41 +9,61 @@ from projections.dimension import (
     participation_ratio,
     rankme,
 )
+from projections.discriminant import DiscriminantProjection, oas_shrinkage
 from projections.gaussian import GaussianProjection
+from projections.head_svd import HeadSVDProjection
 from projections.intrinsic import (
     IntrinsicDimension,
     intrinsic_dimension,
     levina_bickel,
     two_nn,
 )
-from projections.kinds import KINDS, expected_ratio_std, kind_of, make_projection
+from projections.kinds import (
+    KINDS,
+    expected_ratio_std,
+    fit_projections,
+    kind_of,
+    make_projection,
+)
+from projections.learned import LearnedProjection, learn_projection
 from projections.moments import Moments, gather_fold_moments, gather_moments
 from projections.orthogonal import OrthogonalProjection
+from projections.pca import PCAProjection
+from projections.ridge import nearest_mean_head, ridge_head
 
 __all__ = [
     "KINDS",
     "Collapse",
+    "DiscriminantProjection",
     "GaussianProjection",
+    "HeadSVDProjection",
     "IntrinsicDimension",
+    "LearnedProjection",
     "Moments",
     "OrthogonalProjection",
+    "PCAProjection",
     "Projection",
     "ProjectionError",
     "UnknownKindError",
     "covariance_participation_ratio",
     "effective_rank",
     "expected_ratio_std",
+    "fit_projections",
     "gather_fold_moments",
     "gather_moments",
     "intrinsic_dimension",
     "jl_dim",
     "jl_eps",
     "kind_of",
+    "learn_projection",
     "levina_bickel",
     "make_projection",
+    "nearest_mean_head",
     "neural_collapse",
+    "oas_shrinkage",
     "participation_ratio",
     "rankme",
+    "ridge_head",
     "shared_shift",
     "two_nn",
 ]

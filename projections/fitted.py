@@ -140,6 +140,14 @@ class FittedProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             )
         return wanted
 
+    def _check_two_classes(self, moments: Moments) -> None:
+        present = np.count_nonzero(moments.counts)
+        if present < 2:
+            raise ProjectionError(
+                f"a {self.kind} map tells classes apart: it needs rows of 2, "
+                f"these are of {present} class"
+            )
+
     @property
     def _n_features_out(self) -> int:
         return self.dim_out
@@ -232,11 +240,8 @@ class MomentsProjection(FittedProjection):
 
     def _width(self, moments: Moments) -> int:
         """Width of the result; refuses classes that a supervised kind cannot be fitted on."""
-        present = int(np.count_nonzero(moments.counts))
-        if self.supervised and present < 2:
-            raise ProjectionError(
-                f"a {self.kind} map tells classes apart: it needs rows of 2, these are of {present} class"
-            )
+        if self.supervised:
+            self._check_two_classes(moments)
         return self._wanted(moments, self._allowed(moments))
 
     def _settle(self) -> None:

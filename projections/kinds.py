@@ -1,15 +1,24 @@
 """The table of projection kinds: adding one is a module and a line here."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+from jaxtyping import Float
+
 from projections.base import Projection, ProjectionError, RandomProjection, UnknownKindError
 from projections.bound import gaussian_ratio_std, hadamard_ratio_std, orthonormal_ratio_std
+from projections.discriminant import DiscriminantProjection
+from projections.fitted import FittedProjection, MomentsProjection
 from projections.gaussian import GaussianProjection
 from projections.hadamard import HadamardProjection
+from projections.head_svd import HeadSVDProjection
+from projections.learned import LearnedProjection
+from projections.moments import Moments
 from projections.orthogonal import OrthogonalProjection
+from projections.pca import PCAProjection
 from projections.sparse import AchlioptasProjection, SparseProjection
 
 
@@ -17,7 +26,7 @@ from projections.sparse import AchlioptasProjection, SparseProjection
 class Kind:
     """One kind: how to make it, and what is known of it before any data is seen."""
 
-    estimator: type[RandomProjection]
+    estimator: type[RandomProjection] | type[FittedProjection]
     needs_data: bool  # computed from rows, not from a seed and two widths alone
     ratio_std: Callable[[int, int], float] | None  # spread of squared-distance ratios, if known
 
@@ -38,6 +47,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "hadamard": Kind(
             estimator=HadamardProjection, needs_data=False, ratio_std=hadamard_ratio_std
         ),
+        "pca": Kind(estimator=PCAProjection, needs_data=True, ratio_std=None),
+        "discriminant": Kind(estimator=DiscriminantProjection, needs_data=True, ratio_std=None),
+        "head-svd": Kind(estimator=HeadSVDProjection, needs_data=True, ratio_std=None),
+        "learned": Kind(estimator=LearnedProjection, needs_data=True, ratio_std=None),
     }
 )
 
@@ -56,10 +69,36 @@ def make_projection(kind: str, *, dim_in: int, dim_out: int, seed: int) -> Proje
 
     ``UnknownKindError`` for another kind, ``ProjectionError`` for widths it cannot have.
     """
-    entry = kind_of(kind)
-    if entry.needs_data:
+    estimator = kind_of(kind).estimator
+    if not issubclass(estimator, RandomProjection):
         raise ProjectionError(f"a {kind} map is computed from rows: fit it on a store first")
-    return entry.estimator(dim_out, seed=seed).fit_width(dim_in)
+    return estimator(dim_out, seed=seed).fit_width(dim_in)
+
+
+def fit_projections(
+    kind: str,
+    moments: Moments,
+    dims: Sequence[int],
+    *,
+    head: Float[np.ndarray, "classes dim"] | None = None,
+) -> tuple[Projection, ...]:
+    """Fit the maps of a kind to each of ``dims`` dimensions, by one decomposition of the moments.
+
+    ``head`` is the weight of the trained full head, which ``head-svd`` truncates; the others do not
+    look at it. ``ProjectionError`` for kinds that moments do not determine, for widths that the
+    data does not allow and for moments of one class where classes are needed.
+    """
+    estimator = kind_of(kind).estimator
+    if not issubclass(estimator, MomentsProjection):
+        raise ProjectionError(f"moments do not determine a {kind} map: fit it another way")
+    widest = estimator(max(dims))
+    if not isinstance(widest, HeadSVDProjection):
+        widest.fit_moments(moments)
+    elif head is None:
+        raise ProjectionError(f"a {kind} map truncates the trained full head: train one first")
+    else:
+        widest.fit_head(moments, head)
+    return tuple(widest.narrowed(dim_out) for dim_out in dims)
 
 
 def expected_ratio_std(kind: str, dim_in: int, dim_out: int) -> float | None:
