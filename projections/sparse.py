@@ -27,8 +27,9 @@ from sklearn.utils.validation import check_is_fitted
 from projections.base import DenseProjection, RandomProjection
 from projections.normal import BLOCK, stream
 
-# With fewer columns BLAS is as fast, on one core (python -m benchmarks maps): the density is above
-# 1/20 there. Beyond, the sparse product takes the lead: 1.5 times at 512, 5 at 2048, 7 at 4096.
+# With fewer columns BLAS is as fast on one core (python -m benchmarks maps): the density is above
+# 1/20 there. From here on the sparse product leads: 1.2 to 1.5 times at 384 to 96 and 512 to 128,
+# 4 times at 2048 to 1024, 7 times at 4096 to 2048.
 DENSE_BELOW = 384
 CACHED = 1 << 15  # numbers of X at a time, or 32 rows if they are more: what the cache can hold
 DIGESTED = 256  # rows of the map written out at a time
