@@ -13,8 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from projections import make_projection
-from projections.hadamard import HadamardProjection
+from projections import HadamardProjection, make_projection
 
 ROWS, DIM, WIDTH = 20_000, 4_096, 2_048
 SMALLER = ((4096, 256), (2048, 1024), (2048, 128), (768, 192), (512, 128), (384, 96), (256, 64))

@@ -11,6 +11,7 @@ from projections.dimension import (
 )
 from projections.discriminant import DiscriminantProjection, oas_shrinkage
 from projections.gaussian import GaussianProjection
+from projections.hadamard import HadamardProjection
 from projections.head_svd import HeadSVDProjection
 from projections.intrinsic import (
     IntrinsicDimension,
@@ -30,12 +31,15 @@ from projections.moments import Moments, gather_fold_moments, gather_moments
 from projections.orthogonal import OrthogonalProjection
 from projections.pca import PCAProjection
 from projections.ridge import nearest_mean_head, ridge_head
+from projections.sparse import AchlioptasProjection, SparseProjection
 
 __all__ = [
     "KINDS",
+    "AchlioptasProjection",
     "Collapse",
     "DiscriminantProjection",
     "GaussianProjection",
+    "HadamardProjection",
     "HeadSVDProjection",
     "IntrinsicDimension",
     "LearnedProjection",
@@ -44,6 +48,7 @@ __all__ = [
     "PCAProjection",
     "Projection",
     "ProjectionError",
+    "SparseProjection",
     "UnknownKindError",
     "covariance_participation_ratio",
     "effective_rank",
