@@ -31,6 +31,7 @@ from projections.moments import Moments, gather_fold_moments, gather_moments
 from projections.orthogonal import OrthogonalProjection
 from projections.pca import PCAProjection
 from projections.ridge import nearest_mean_head, ridge_head
+from projections.saved import load_moments, load_projection, save_moments, save_projection
 from projections.sparse import AchlioptasProjection, SparseProjection
 
 __all__ = [
@@ -62,6 +63,8 @@ __all__ = [
     "kind_of",
     "learn_projection",
     "levina_bickel",
+    "load_moments",
+    "load_projection",
     "make_projection",
     "nearest_mean_head",
     "neural_collapse",
@@ -69,6 +72,8 @@ __all__ = [
     "participation_ratio",
     "rankme",
     "ridge_head",
+    "save_moments",
+    "save_projection",
     "shared_shift",
     "two_nn",
 ]

@@ -30,7 +30,7 @@ OfMoments = TypeVar("OfMoments", bound="MomentsProjection")
 class Solution:
     """Directions of a kind, best first, and how much of what the kind seeks lies along each."""
 
-    matrix: Float64[np.ndarray, "dim dim_out"]
+    matrix: Float[np.ndarray, "dim dim_out"]
     strengths: Float64[np.ndarray, " dim_out"]
     rank: int  # leading columns that carry what the kind seeks; the others fill up
     facts: Mapping[str, Any]  # JSON-able, told by describe
@@ -105,23 +105,26 @@ class FittedProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             "digest": digest_of(self.matrix_, self.mean_),
         }
 
+    @classmethod
+    def of_parts(
+        cls: type[Fitted], mean: Float[np.ndarray, " dim"], found: Solution, *, seed: int
+    ) -> Fitted:
+        """Make a map whose parts are known, as those of a saved one are."""
+        settings = {"n_components": found.matrix.shape[1], "seed": seed, **found.facts}
+        made = cls(**{name: settings[name] for name in cls().get_params() if name in settings})
+        made._keep(mean, found)
+        return made
+
     def _settle(self) -> None:
         """Make sure that there is a map."""
         check_is_fitted(self)
 
-    def _keep(
-        self,
-        mean: Float[np.ndarray, " dim"],
-        matrix: Float[np.ndarray, "dim dim_out"],
-        *,
-        rank: int,
-        facts: Mapping[str, Any],
-    ) -> None:
+    def _keep(self, mean: Float[np.ndarray, " dim"], found: Solution) -> None:
         self.n_features_in_ = len(mean)
         self.mean_ = mean.astype(np.float32)
-        self.matrix_ = np.ascontiguousarray(matrix, dtype=np.float32)
+        self.matrix_ = found.matrix.astype(np.float32, order="C")
         self.mean_.flags.writeable = self.matrix_.flags.writeable = False
-        self.rank_, self.facts_ = rank, dict(facts)
+        self.strengths_, self.rank_, self.facts_ = found.strengths, found.rank, dict(found.facts)
 
     def _wanted(self, moments: Moments, allowed: int) -> int:
         """Width that is asked for, else a small one of those ``allowed``."""
@@ -204,7 +207,7 @@ class MomentsProjection(FittedProjection):
 
     def fit_moments(self: OfMoments, moments: Moments) -> OfMoments:
         """Fit on moments at hand, which are not kept: no further rows can be taken."""
-        self._keep_solution(moments, self._solve(moments, self._width(moments)))
+        self._keep(moments.mean, self._solve(moments, self._width(moments)))
         return self
 
     def narrowed(self: OfMoments, dim_out: int) -> OfMoments:
@@ -215,8 +218,13 @@ class MomentsProjection(FittedProjection):
         narrow = copy.copy(self)
         narrow.__dict__.pop("moments_", None)
         narrow.n_components = dim_out
-        narrow.strengths_ = self.strengths_[:dim_out]
-        narrow._keep(self.mean_, self.matrix_[:, :dim_out], rank=self.rank_, facts=self.facts_)
+        cut = Solution(
+            matrix=self.matrix_[:, :dim_out],
+            strengths=self.strengths_[:dim_out],
+            rank=self.rank_,
+            facts=self.facts_,
+        )
+        narrow._keep(self.mean_, cut)
         return narrow
 
     def _checked(
@@ -248,10 +256,6 @@ class MomentsProjection(FittedProjection):
         check_is_fitted(self)
         if not hasattr(self, "matrix_"):
             self.fit_moments(self.moments_)
-
-    def _keep_solution(self, moments: Moments, found: Solution) -> None:
-        self.strengths_ = found.strengths
-        self._keep(moments.mean, found.matrix, rank=found.rank, facts=found.facts)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -72,7 +72,7 @@ class HeadSVDProjection(MomentsProjection):
         self: OfMoments, moments: Moments, weight: Float[np.ndarray, "classes dim"]
     ) -> OfMoments:
         """Fit on a trained head's weight and the moments of the rows it was trained on."""
-        self._keep_solution(moments, head_solution(moments, weight, self._width(moments)))
+        self._keep(moments.mean, head_solution(moments, weight, self._width(moments)))
         return self
 
     def _allowed(self, moments: Moments) -> int:

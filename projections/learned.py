@@ -11,6 +11,7 @@ truncated as any trained head is, by ``head_svd``: k numbers of falling weight, 
 up.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -100,9 +101,8 @@ class LearnedProjection(FittedProjection):
         whole = np.zeros(moments.means.shape)
         whole[present] = trained / scale
         found = head_solution(moments, whole, width)
-        self.strengths_ = found.strengths
         facts = {"l2": float(self.l2), "max_iterations": int(self.max_iterations)}
-        self._keep(moments.mean, found.matrix, rank=found.rank, facts=facts)
+        self._keep(moments.mean, replace(found, facts=facts))
         return self
 
     def _penalty(self) -> float:
