@@ -32,6 +32,7 @@ from projections.orthogonal import OrthogonalProjection
 from projections.pca import PCAProjection
 from projections.ridge import nearest_mean_head, ridge_head
 from projections.saved import load_moments, load_projection, save_moments, save_projection
+from projections.separation import Separation, retained_separation
 from projections.sparse import AchlioptasProjection, SparseProjection
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "PCAProjection",
     "Projection",
     "ProjectionError",
+    "Separation",
     "SparseProjection",
     "UnknownKindError",
     "covariance_participation_ratio",
@@ -71,6 +73,7 @@ __all__ = [
     "oas_shrinkage",
     "participation_ratio",
     "rankme",
+    "retained_separation",
     "ridge_head",
     "save_moments",
     "save_projection",
