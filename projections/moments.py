@@ -276,8 +276,7 @@ def _gram(rows: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "dim dim"]:
     """Upper half of rowsᵀ rows, in column order, in the rows' precision where that suffices."""
     if rows.dtype == np.float32:
         product = blas.ssyrk(1.0, rows.T)
-        largest = float(product.diagonal().max())
-        if largest == 0.0 or SAFE[0] < largest < SAFE[1]:
+        if SAFE[0] < float(product.diagonal().max()) < SAFE[1]:
             return product
     return blas.dsyrk(1.0, rows.T.astype(np.float64, copy=False))
 
