@@ -95,9 +95,11 @@ def _onto(
     lengths = np.linalg.norm(columns, axis=0)
     columns = columns / np.where(lengths > 0, lengths, 1.0)
     if columns.shape[1] <= len(columns):
+        projected: Float64[np.ndarray, "points rank"]
         projected, upper = scipy.linalg.qr_multiply(columns, points, mode="right")
         # a column that depends on those before it leaves nothing on the diagonal
         if np.abs(upper.diagonal()).min() > DEPENDENT:
             return projected
     basis, sizes, _ = scipy.linalg.svd(columns, full_matrices=False)
-    return points @ basis[:, sizes > DEPENDENT * sizes[0]]
+    projected = points @ basis[:, sizes > DEPENDENT * sizes[0]]
+    return projected
