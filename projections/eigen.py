@@ -10,10 +10,13 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float64
 
-BLOCK = 32  # columns that the basis grows by
+BLOCK = 16  # columns that the basis grows by
 ENOUGH = 1e-4  # |S v - l v| / l of every eigenvector that is taken
 LEAST_DIM, FEW = 512, 8  # from this width on, up to dim / 8 eigenvectors, it beats LAPACK
-WIDEST = 6  # the basis holds at most so many times the vectors asked for, then LAPACK is as fast
+LEAST, WIDEST = (
+    64,
+    6,
+)  # a basis of 6 times the vectors, counted as 64 at least, and LAPACK is as fast
 LOADING = 1e-9  # of the mean variance, so that what is left of a singular covariance has an order
 
 Eigen = tuple[Float64[np.ndarray, " count"], Float64[np.ndarray, "dim count"]]
@@ -69,11 +72,12 @@ def residual_directions(
 def _lanczos(symmetric: Float64[np.ndarray, "dim dim"], count: int) -> Eigen | None:
     """Eigenvalues and vectors to ``ENOUGH``, or None where they do not come quickly."""
     dim = len(symmetric)
-    most = WIDEST * count
+    step = max(count, LEAST)
+    most = min(WIDEST * step, dim // 2)
     basis, images = (np.empty((dim, most + BLOCK), order="F") for _ in range(2))
     block: Float64[np.ndarray, "dim block"]
     block = np.random.default_rng(0).standard_normal((dim, BLOCK))  # any start will do
-    width, look = 0, 3 * count
+    width, look = 0, 3 * step
     while width < most:
         for _ in range(2 if width else 0):  # twice is enough (Giraud et al., 2005)
             block -= basis[:, :width] @ (basis[:, :width].T @ block)
@@ -86,7 +90,7 @@ def _lanczos(symmetric: Float64[np.ndarray, "dim dim"], count: int) -> Eigen | N
             values, vectors, sound = _ritz(basis[:, :width], images[:, :width], count)
             if sound:
                 return values, vectors
-            look += count
+            look += step
     return None
 
 
