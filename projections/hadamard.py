@@ -21,6 +21,7 @@ multiplications a row for factors of a and b = D / a rows. On a CPU this is fast
 which move more memory than they add numbers.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, ClassVar, final
@@ -120,21 +121,21 @@ class HadamardProjection(RandomProjection):
         left, right = _factors(dim, X.dtype, of=dim * self.dim_out // self.dim_in)
         signs = self._scaled_signs(X.dtype)
         first, second = np.divmod(self.kept_, len(right))
-        wanted, starts = np.unique(first, return_index=True)
-        slices = [slice(*ends) for ends in zip(starts, [*starts[1:], self.dim_out], strict=True)]
+        ends = np.searchsorted(first, np.arange(len(left) + 1))
+        slices = [slice(*pair) for pair in itertools.pairwise(ends)]  # columns a row of left makes
         width, pieces = len(right), -(-self.dim_in // len(right))  # then come zeros only
-        left, right = left[wanted, :pieces], right[:, second]
-        rows = max(1, min(len(X), BLOCK // (max(left.shape) * width)))
+        left, right = left[:, :pieces], right[:, second]
+        rows = max(1, min(len(X), BLOCK // (len(left) * width)))
         mapped = np.empty((len(X), self.dim_out), dtype=X.dtype)
         # taken once: what is given back to the system comes again page by page
         spread, mixed = (np.empty(n * rows * width, dtype=X.dtype) for n in left.T.shape)
         for start in range(0, len(X), rows):
             block = X[start : start + rows]
             here = spread[: pieces * len(block) * width].reshape(pieces, -1)
-            half = mixed[: len(wanted) * len(block) * width].reshape(len(wanted), -1)
+            half = mixed[: len(left) * len(block) * width].reshape(len(left), -1)
             _spread(block, signs, here.reshape(pieces, -1, width))
             np.matmul(left, here, out=half)
-            for part, kept in zip(half.reshape(len(wanted), -1, width), slices, strict=True):
+            for part, kept in zip(half.reshape(len(left), -1, width), slices, strict=True):
                 np.matmul(part, right[:, kept], out=mapped[start : start + rows, kept])
         return mapped
 

@@ -96,6 +96,14 @@ def test_it_is_the_product_with_the_matrix_by_definition(
     np.testing.assert_allclose(found, exact, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("half", [0, 32])
+def test_a_half_without_kept_coordinates_is_none_of_them(half: int) -> None:
+    maps = [made(33, 3, seed) for seed in range(100)]
+    projection = next(p for p in maps if set(p.kept_ // 32 * 32) == {half})
+    X = np.random.default_rng(0).standard_normal((5, 33))
+    np.testing.assert_allclose(projection.transform(X), X @ projection.matrix, atol=1e-12)
+
+
 @pytest.mark.parametrize("dims", [(1, 1), (2, 1), (64, 64), (100, 37), (513, 200), (2048, 300)])
 def test_the_matrix_is_made_of_scipys(dims: tuple[int, int]) -> None:
     projection = made(*dims)
