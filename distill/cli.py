@@ -78,6 +78,7 @@ COMMANDS = (
     Command("project", pipeline.project, given.PROJECT),
     Command("validate", pipeline.validate),
     Command("train-head", pipeline.train_head),
+    Command("sweep", pipeline.sweep),
     Command("train-student", pipeline.train_student, given.STUDENT),
     Command("report", pipeline.report),
     Command("import", pipeline.import_features),
@@ -182,7 +183,7 @@ def _options(table: type, command: Command) -> list[inspect.Parameter]:
     """An option for each key of a TypedDict; None where it was not given."""
     texts = {name: option.help for name, option in (COMMON | dict(command.special)).items()}
     return [
-        _keyword(name, hint | None, None, ARGUMENTS.get(name) or texts[name])
+        _keyword(name, _narrow(hint) | None, None, ARGUMENTS.get(name) or texts[name])
         for name, hint in typing.get_type_hints(table).items()
     ]
 
@@ -241,10 +242,14 @@ def _annotated(hint: Any, told: Any) -> Any:
 
 
 def _narrow(hint: Any) -> Any:
-    """``Path | str`` is a path on the command line."""
+    """What a function takes in several forms is a path, or else a text, on the command line."""
     members = set(typing.get_args(hint))
     if {Path, str} <= members:
         return Path | None if type(None) in members else Path
+    if str in members:
+        return str
+    if typing.get_origin(hint) is list and str in typing.get_args(*members):
+        return list[str]
     if typing.get_origin(hint) is Sequence:
         return list[str]  # the only sequence a command takes: words
     return hint

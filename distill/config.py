@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,6 +120,37 @@ class HeadConfig(Section):
     max_iterations: Positive = 500
 
 
+class SweepConfig(Section):
+    """How far the features can be compressed, and by which map."""
+
+    kinds: tuple[str, ...] = (
+        "gaussian", "orthogonal", "sparse", "hadamard", "pca", "discriminant", "head-svd",
+        "learned",
+    )  # fmt: skip
+    factors: tuple[Factor, ...] = (1, 2, 4, 8, 12, 16, 32, 64)
+    seeds: Positive = 5
+    tolerance: Share = 0.01  # accuracy that may be lost
+    memory_limit: Natural = 0  # bytes for rows and what is made of them; 0: half of what is free
+    shipped: Literal["head", "embedding"] = "head"  # by which a width is charged
+    neighbours: Positive = 10  # that recall counts
+
+    @field_validator("kinds", "factors")
+    @classmethod
+    def _at_least_one(cls, values: tuple) -> tuple:
+        if not values:
+            raise ValueError("must name at least one")
+        return values
+
+    @field_validator("memory_limit", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        """Reads 4GB, 512 MB; units of 1000, as everywhere here."""
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)B?\s*", str(value), re.IGNORECASE)
+        if found is None:
+            raise ValueError("must be a number of bytes like 4GB or 512MB")
+        return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))
+
+
 class StudentConfig(Section):
     """The compact network that learns the projected features."""
 
@@ -165,6 +197,7 @@ class Config(Section):
     project: ProjectConfig = ProjectConfig()
     validation: ValidateConfig = ValidateConfig()
     head: HeadConfig = HeadConfig()
+    sweep: SweepConfig = SweepConfig()
     student: StudentConfig = StudentConfig()
     compute: ComputeConfig = ComputeConfig()
 

@@ -59,11 +59,12 @@ class ExtractOptions(TeacherOptions, total=False):
 
 
 class ProjectOptions(TypedDict, total=False):
-    """Options of ``project``."""
+    """Options of ``project``; the factor may be ``auto``."""
 
-    factor: list[float]
+    factor: list[float | str]
     kind: str
     seed: list[int]
+    tolerance: float
 
 
 class ValidateOptions(TypedDict, total=False):
@@ -77,6 +78,18 @@ class ValidateOptions(TypedDict, total=False):
 class HeadOptions(TypedDict, total=False):
     """Options of ``train-head``."""
 
+    l2: list[float]
+
+
+class SweepOptions(TypedDict, total=False):
+    """Options of ``sweep``; lists may be given as text with commas."""
+
+    kinds: str | list[str]
+    factors: str | list[float]
+    seeds: int
+    tolerance: float
+    shipped: str
+    memory_limit: str
     l2: list[float]
 
 
@@ -146,6 +159,14 @@ COMMON = {
     "neighbours": Option("neighbours that recall counts", ("validation.neighbours",)),
     "queries": Option("rows whose neighbours are looked up", ("validation.queries",)),
     "eps": Option("distortion of squared distance that is tolerated", ("validation.eps",)),
+    "kinds": Option("kinds of map, with commas between them", ("sweep.kinds",)),
+    "factors": Option("compression factors, with commas between them", ("sweep.factors",)),
+    "seeds": Option("seeds, each with a held-out fold of its own", ("sweep.seeds",)),
+    "tolerance": Option("accuracy that may be lost, as a share", ("sweep.tolerance",)),
+    "shipped": Option("what is paid for: head or embedding", ("sweep.shipped",)),
+    "memory_limit": Option(
+        "memory for features, like 4GB; beyond it they are read in chunks", ("sweep.memory_limit",)
+    ),
     "l2": Option("penalties to choose from; repeatable", ("head.l2",)),
     "student": Option("timm/NAME, hf/TYPE or module:factory", ("student.name",)),
     "student_weights": Option("random, or a .safetensors or .pth file", ("student.weights",)),
@@ -165,7 +186,13 @@ TEACH = {
     "learning_rate": Option("highest learning rate", ("teach.learning_rate",)),
     "seed": Option("seed of initial weights and order", ("teacher.seed", "teach.seed")),
 }
-PROJECT = {"seed": Option("seed of the map; repeatable", ("project.seeds",))}
+PROJECT = {
+    "seed": Option("seed of the map; repeatable", ("project.seeds",)),
+    "factor": Option(
+        "compression factor dim_in / dim_out, repeatable; auto asks the sweep", ("project.factors",)
+    ),
+    "tolerance": Option("accuracy that --factor auto may lose", ("sweep.tolerance",)),
+}
 STUDENT = {
     "factor": Option("which projected store to learn from, by its factor", ("student.factor",)),
     "kind": Option("which projected store to learn from, by its kind", ("project.kind",)),
@@ -182,6 +209,8 @@ RUN = {
         ("teacher.seed", "teach.seed", "project.seeds", "student.seed"),
     ),
 }
+# settings that are lists, given as text with commas
+LISTED = ("data.text_columns", "sweep.kinds", "sweep.factors")
 
 
 def overrides(
@@ -206,7 +235,7 @@ def overrides(
 
 def _shaped(key: str, value: Any) -> Any:
     """Lists where the setting is a list."""
-    if key == "data.text_columns" and isinstance(value, str):
+    if key in LISTED and isinstance(value, str):
         return [name.strip() for name in value.split(",") if name.strip()]
     if key == "project.seeds" and isinstance(value, int):
         return [value]

@@ -80,10 +80,29 @@ class Run:
         """Finding of ``project`` for one store, validation included."""
         return self.projections / f"{name}.json"
 
+    def map_folder(self, name: str) -> Path:
+        """A map that was computed from the features, beside the store it made."""
+        return self.projections / f"{name}.map"
+
     @property
     def heads(self) -> Path:
         """Folder of all heads."""
         return self.folder / "heads"
+
+    @property
+    def moments(self) -> Path:
+        """Folder of the moments of the train split, for data-aware maps."""
+        return self.folder / "moments"
+
+    @property
+    def sweeps(self) -> Path:
+        """Folder of the cells of all sweeps."""
+        return self.folder / "sweep"
+
+    @property
+    def swept(self) -> Path:
+        """Finding of ``sweep``."""
+        return self.folder / "sweep.json"
 
     @property
     def students(self) -> Path:

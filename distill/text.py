@@ -147,6 +147,28 @@ def _difference(found: f.Difference | None) -> str:
     return f"{100 * found.value:+.2f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
 
 
+def _sweep(found: f.Sweep) -> str:
+    from distill.reporting import recommendation
+
+    rows = [
+        (
+            one.kind,
+            str(one.dim_out) if one.dim_out < found.dim else "none",
+            f"{one.factor:.4g}",
+            f"{one.cost:,}",
+            f"{100 * one.loss:+.2f}" if one.dim_out < found.dim else "",
+            one.verdict,
+        )
+        for one in found.families
+    ]
+    cost = "multiply-adds" if found.shipped == "head" else "numbers"
+    header = ("map", "smallest k", "factor", cost, "points lost", "on test")
+    full = f"full head: {percent(found.full.accuracy.mean)} in cross-validation"
+    if found.full.tested is not None:
+        full += f", {percent(found.full.tested.accuracy.mean)} on test"
+    return "\n".join([recommendation(found), "", table(header, rows), "", full])
+
+
 def _students(found: f.Students) -> str:
     rows = [
         (
@@ -258,6 +280,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     f.Projections: _projections,
     f.Validation: _validation,
     f.Heads: _heads,
+    f.Sweep: _sweep,
     f.Students: _students,
     f.Reported: _reported,
     f.Exported: _exported,

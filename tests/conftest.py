@@ -13,7 +13,8 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 # Not distill.pipeline: it names the parts' types without loading them.
 OURS = [
-    "distill.datasets", "distill.metrics", "distill.neighbours", "distill.stages",
+    "distill.certify", "distill.datasets", "distill.metrics", "distill.neighbours",
+    "distill.stages", "distill.sweeping",
     "teachers", "projections", "students", "stores",
 ]  # fmt: skip
 install_import_hook(OURS, "beartype.beartype")

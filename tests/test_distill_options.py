@@ -1,6 +1,7 @@
 """Options: short names for settings, the same for functions and command line."""
 
 import typing
+from typing import Any
 
 import pytest
 
@@ -14,18 +15,25 @@ TABLES: list[tuple[type, dict[str, o.Option]]] = [
     (o.ProjectOptions, PROJECT),
     (o.ValidateOptions, {}),
     (o.HeadOptions, {}),
+    (o.SweepOptions, {}),
     (o.StudentOptions, STUDENT),
     (o.RunOptions, RUN),
     (o.ImportOptions, {}),
 ]
-SAMPLES = {str: "cosine", bool: True, int: 3, float: 3.0, list[float]: [3.0], list[int]: [3]}
-CHOICES = {"pooling": "cls", "dtype": "float16", "loss": "cosine", "eps": 0.3}
+SAMPLES = {
+    str: "cosine", bool: True, int: 3, float: 3.0, list[float]: [3.0], list[int]: [3],
+    list[float | str]: ["3"],
+}  # fmt: skip
+CHOICES: dict[str, Any] = {
+    "pooling": "cls", "dtype": "float16", "loss": "cosine", "eps": 0.3, "tolerance": 0.02,
+    "kinds": "gaussian, pca", "factors": "1, 2.5", "shipped": "embedding", "memory_limit": "4GB",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("table", "special"), TABLES, ids=lambda t: getattr(t, "__name__", ""))
 def test_every_option_sets_something_that_exists(table: type, special: dict[str, o.Option]) -> None:
     for name, hint in typing.get_type_hints(table).items():
-        value = CHOICES.get(name, SAMPLES[hint])
+        value = CHOICES[name] if name in CHOICES else SAMPLES[hint]
         found = overrides({name: value}, special)
         assert found, name
         settle({}, found)
@@ -39,6 +47,14 @@ def test_columns_are_split_at_commas() -> None:
     assert overrides({"text_columns": "premise, hypothesis"}) == {
         "data.text_columns": ["premise", "hypothesis"]
     }
+
+
+def test_the_lists_of_a_sweep_are_split_at_commas_or_taken_as_they_are() -> None:
+    found = overrides({"kinds": "gaussian,pca", "factors": [1, 2.5], "memory_limit": "1.5 GB"})
+    settled = settle({}, found).sweep
+    assert settled.kinds == ("gaussian", "pca")
+    assert settled.factors == (1, 2.5)
+    assert settled.memory_limit == 1_500_000_000
 
 
 def test_one_seed_is_a_list_of_one_where_a_list_is_wanted() -> None:

@@ -59,11 +59,11 @@ class SweptMap(Record):
     macro_f1: Band
     worst_class_accuracy: Band
     calibration_error: Band
-    margin_kept: Band
-    distortion: Band  # mean of squared distance after over before
-    distortion_std: Band  # and its spread over pairs
-    recall: Band
-    separation: Band  # of class pairs, the share that the map retains; by the training part
+    margin_kept: Band | None  # this and the following: None where they are not defined
+    distortion: Band | None  # mean of squared distance after over before
+    distortion_std: Band | None  # and its spread over pairs
+    recall: Band | None
+    separation: Band | None  # share of the class pairs' that is retained; by the training part
     multiply_adds: int  # folded: min(k (d + C), d C)
     stored: int  # numbers that map and head take
     tested: Tested | None = None
@@ -95,7 +95,8 @@ class Diagnostics(Record):
 class Sweep(Record):
     """``sweep``: how far these features can be compressed, by which map, and how sure that is."""
 
-    made_from: str  # fingerprint of the stores and settings behind every cell
+    fingerprint: str  # of the stores and settings behind every cell: its folder's name
+    stores: dict[str, str]  # digest of each split
     dim: int
     classes: int
     rows: dict[str, int]  # of each split

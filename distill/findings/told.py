@@ -6,6 +6,7 @@ from typing import Any
 from distill.findings.made import Extracted, Head, Projected, Student, Taught
 from distill.findings.measured import Cost
 from distill.findings.record import Record
+from distill.findings.swept import Sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Report(Record):
     heads: tuple[Head, ...]
     students: tuple[Student, ...]
     costs: tuple[Cost, ...]
+    sweep: Sweep | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what the stages said: dropped heads, small classes, ...
     derived: dict[str, Any] = field(default_factory=dict)  # arithmetic on the rest, when written

@@ -12,6 +12,7 @@ from distill.pipeline.looking import (
 from distill.pipeline.opening import UserError
 from distill.pipeline.planning import plan
 from distill.pipeline.projecting import project, validate
+from distill.pipeline.sweeping import sweep
 from distill.pipeline.teaching import extract, train_teacher
 from distill.pipeline.telling import report, run
 
@@ -27,6 +28,7 @@ __all__ = [
     "project",
     "report",
     "run",
+    "sweep",
     "train_head",
     "train_student",
     "train_teacher",

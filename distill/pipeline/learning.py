@@ -14,6 +14,7 @@ from distill.pipeline.building import (
     the_device,
     the_teacher,
 )
+from distill.pipeline.mapping import map_name
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN
@@ -105,7 +106,7 @@ def _chosen(opened: Opened, full: Stores, progress: Progress) -> tuple[Projected
     run, config = opened.run, opened.config
     settings = config.project
     k = dim_for_factor(full["train"].spec.dim, config.student.factor)
-    name = f"{settings.kind}-k{k}-s{settings.seeds[0]}"
+    name = map_name(settings.kind, k, settings.seeds[0])
     there = {found.name: (found, stores) for found, stores in projected_stores(run, full, progress)}
     if name not in there:
         known = ", ".join(

@@ -8,13 +8,17 @@ from distill.config import fingerprint
 from distill.findings import Projected, Projections, Validation
 from distill.options import PROJECT, ProjectOptions, ValidateOptions, overrides
 from distill.pipeline.building import feature_stores
+from distill.pipeline.mapping import map_name, maps_for
 from distill.pipeline.opening import Opened, UserError, opened_for_writing, peek, told
+from distill.pipeline.sweeping import automatic
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall, remember
 
 if TYPE_CHECKING:
     from distill.stages.project import Target
     from stores import FeatureStore
+
+AUTO = "auto"  # the factor that the sweep recommends
 
 
 def project(
@@ -27,9 +31,24 @@ def project(
 ) -> Projections:
     """Map the features to dim / factor dimensions, all factors in one pass, and validate them.
 
+    The factor ``auto`` is the one that the sweep recommends, made first where there is none.
     Stores that are finished are left as they are; killed, the same call goes on.
     """
-    with opened_for_writing(run, config, overrides(options, PROJECT)) as opened:
+    asked = overrides({**options, "factor": None}, PROJECT)
+    factors = options.get("factor") or []
+    if AUTO in factors:
+        if len(factors) > 1:
+            raise UserError(f"--factor {AUTO} stands alone; name no other factor beside it")
+        with opened_for_writing(run, config, asked) as opened:
+            chosen = automatic(opened, options.get("kind"), progress=progress)
+        progress.say(
+            f"factor {AUTO} is {chosen.factor:g}: {chosen.kind} at k = {chosen.dim_out}, "
+            f"{chosen.why}"
+        )
+        asked |= {"project.factors": [chosen.factor], "project.kind": chosen.kind}
+    else:
+        asked |= overrides({"factor": factors}, PROJECT)
+    with opened_for_writing(run, config, asked) as opened:
         return project_all(opened, progress=progress, check=validate)
 
 
@@ -69,7 +88,7 @@ def project_all(opened: Opened, *, progress: Progress, check: bool = True) -> Pr
     run = opened.run
     start = perf_counter()
     sources = feature_stores(run)
-    targets, notes = _targets(opened, next(iter(sources.values())).spec.dim)
+    targets, notes = _targets(opened, sources)
     for note in notes:
         progress.say(note)
     rows = stage(sources, targets, progress=progress)
@@ -79,23 +98,37 @@ def project_all(opened: Opened, *, progress: Progress, check: bool = True) -> Pr
     )
 
 
-def _targets(opened: Opened, dim: int) -> "tuple[list[Target], list[str]]":
+def _targets(
+    opened: Opened, sources: "dict[str, FeatureStore]"
+) -> "tuple[list[Target], list[str]]":
     """One target for each different k and seed that the config asks for."""
     from distill.stages.project import Target, dim_for_factor
-    from projections import make_projection
+    from distill.sweeping.maps import needs_data
 
     settings = opened.config.project
-    targets: dict[str, Target] = {}
+    if needs_data(settings.kind) and "train" not in sources:
+        raise UserError(
+            f"a {settings.kind} map is computed from the train split, and {opened.run.features} "
+            "has none; use a kind that is drawn from a seed"
+        )
+    train = sources.get("train") or next(iter(sources.values()))
+    factors: dict[int, float] = {}
     notes = []
     for factor in settings.factors:
-        k = dim_for_factor(dim, factor)
-        for seed in settings.seeds:
-            name = f"{settings.kind}-k{k}-s{seed}"
-            if name in targets:
-                notes.append(f"factor {factor:g} gives k = {k} again; it is made once")
-                continue
-            projection = make_projection(settings.kind, dim_in=dim, dim_out=k, seed=seed)
-            targets[name] = Target(name, factor, projection, opened.run.projected(name))
+        k = dim_for_factor(train.spec.dim, factor)
+        if k in factors:
+            notes.append(f"factor {factor:g} gives k = {k} again; it is made once")
+        factors.setdefault(k, factor)
+    targets: dict[str, Target] = {}
+    for seed in settings.seeds:
+        names = {k: map_name(settings.kind, k, seed) for k in factors}
+        if set(names.values()) <= set(targets):
+            notes.append(f"a {settings.kind} map has no seed; it is made once")
+            continue
+        for projection in maps_for(opened, train, settings.kind, list(factors), seed):
+            k = projection.dim_out
+            root = opened.run.projected(names[k])
+            targets[names[k]] = Target(names[k], factors[k], projection, root)
     return list(targets.values()), notes
 
 
@@ -107,6 +140,7 @@ def _finding(
     progress: Progress,
 ) -> Projected:
     from distill.stages.validate import validate as stage
+    from distill.sweeping.maps import needs_data
     from stores import open_splits
 
     run, settings = opened.run, opened.config.validation
@@ -137,6 +171,7 @@ def _finding(
         rows=sum(store.spec.rows for store in candidates.values()),
         bytes=sum(file.stat().st_size for file in target.root.rglob("*") if file.is_file()),
         validation=validation,
+        data_aware=needs_data(projection.kind),
     )
     remember(path, found, made_from=made_from)
     return found

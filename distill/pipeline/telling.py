@@ -11,6 +11,7 @@ from distill.pipeline.learning import fit_heads, teach_students
 from distill.pipeline.measuring import costs_of
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.pipeline.projecting import project_all
+from distill.pipeline.sweeping import finished_sweep
 from distill.pipeline.teaching import take_features, teach
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall
@@ -97,6 +98,7 @@ def _record(opened: Opened, progress: Progress) -> Report:
         heads=heads,
         students=tuple(sorted(students, key=lambda one: (one.method != "subspace", one.name))),
         costs=costs_of(opened, heads, students, progress=progress),
+        sweep=finished_sweep(opened, progress),
         notes=(*extracted.notes, *(taught.notes if taught else ())),
         environment=json.loads(run.environment.read_text()) if run.environment.is_file() else {},
     )

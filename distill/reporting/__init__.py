@@ -1,8 +1,15 @@
 """Findings -> files people read: report.json, report.md, report.html and the compression table."""
 
 from distill.reporting.derived import Derived, derive
+from distill.reporting.sweeps import recommendation
 from distill.reporting.terminal import compression_table
-from distill.reporting.write import REPORT_FORMAT, ReportPaths, load_report, write_report
+from distill.reporting.write import (
+    REPORT_FORMAT,
+    ReportPaths,
+    load_report,
+    write_report,
+    write_sweep,
+)
 
 __all__ = [
     "REPORT_FORMAT",
@@ -11,5 +18,7 @@ __all__ = [
     "compression_table",
     "derive",
     "load_report",
+    "recommendation",
     "write_report",
+    "write_sweep",
 ]

@@ -1,14 +1,12 @@
-"""The report as an ordered document: title, key figures, sentences, sections of prose and table.
-
-Markdown and HTML render this one document, so they cannot say different things.
-"""
+"""The report of a run as a document: its key figures and its sections, in their order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from distill.findings import Report
 from distill.reporting import plots, sizes, tables
 from distill.reporting.derived import TOLERANCE, Derived, smallest_within
+from distill.reporting.layout import Document, KeyFigure, Section
+from distill.reporting.sweeps import sweep_sections
 from distill.reporting.tables import Table
 from distill.reporting.text import (
     count,
@@ -21,41 +19,7 @@ from distill.reporting.text import (
     rounded,
     size,
 )
-from distill.reporting.words import Words, full_head, words
-
-
-@dataclass(frozen=True)
-class KeyFigure:
-    """One number read first."""
-
-    value: str
-    label: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, what one must know to read the table, drawings, the table, what to add."""
-
-    heading: str
-    prose: tuple[str, ...]
-    table: Table | None = None
-    drawings: tuple[str, ...] = ()  # SVG, for formats that show it
-    small: bool = False  # drawings that stand side by side
-    caption: str = ""  # of the drawings
-    more: tuple[Table, ...] = ()
-    points: tuple[str, ...] = ()  # small print under the tables
-
-
-@dataclass(frozen=True)
-class Document:
-    """Everything a reader is shown."""
-
-    title: str
-    subtitle: str
-    figures: tuple[KeyFigure, ...]
-    words: Words
-    sections: tuple[Section, ...]
+from distill.reporting.words import full_head, words
 
 
 def compose(report: Report, derived: Derived) -> Document:
@@ -117,6 +81,9 @@ def _key_figures(report: Report, derived: Derived) -> Iterator[KeyFigure]:
 def _sections(report: Report, derived: Derived) -> Iterator[Section]:
     if report.heads:
         yield _accuracy(report, derived)
+    if report.sweep is not None:
+        yield from sweep_sections(report.sweep)
+    if report.heads:
         yield _projection_cost(report, derived)
     if any(made.validation for made in report.projected):
         yield _distances(report)

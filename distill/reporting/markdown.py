@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from distill.reporting.document import Document, Section
+from distill.reporting.layout import Document, Section
 from distill.reporting.tables import Table
 
 # what Markdown reads as markup; an underscore inside a word is none, and names are full of them

@@ -7,7 +7,7 @@ show, enter as markup. The page forbids itself scripts and every outside resourc
 import re
 from pathlib import Path
 
-from distill.reporting.document import Document
+from distill.reporting.layout import Document
 
 TEMPLATE = Path(__file__).with_name("template.html")
 

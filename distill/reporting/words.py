@@ -5,10 +5,10 @@ Sentences are plain text; whoever writes them into a format escapes them there.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from distill.findings import Head, Report, Student
 from distill.reporting.derived import REFERENCE, UNDECIDED, Derived, HeadRow, smallest_within
+from distill.reporting.layout import Words
 from distill.reporting.text import (
     count,
     factor,
@@ -21,15 +21,6 @@ from distill.reporting.text import (
     three_figures,
     told_difference,
 )
-
-
-@dataclass(frozen=True)
-class Words:
-    """Three lists of sentences."""
-
-    warnings: tuple[str, ...]
-    shows: tuple[str, ...]
-    limits: tuple[str, ...]
 
 
 def words(report: Report, derived: Derived) -> Words:
@@ -232,7 +223,9 @@ def _limits(report: Report, derived: Derived) -> Iterator[str]:
             "means, which is much of why a random map loses so little; on a frozen, general "
             "teacher the same factors usually cost far more."
         )
-    if report.projected and not any(made.data_aware for made in report.projected):
+    tried = [made.data_aware for made in report.projected]
+    tried += [one.data_aware for one in report.sweep.maps] if report.sweep else []
+    if report.projected and not any(tried):
         yield (
             "Only maps drawn from a seed were tried. Maps computed from the data (PCA, "
             "discriminants, a truncated head) usually keep more at equal k and are the ones to "

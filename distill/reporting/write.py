@@ -1,14 +1,15 @@
-"""Report -> report.json, report.md, report.html, each written whole or not at all."""
+"""Report -> report.json, .md, .html, and sweep -> sweep.md, .html, each whole or not at all."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.findings import FindingError, Report
+from distill.findings import FindingError, Report, Sweep
 from distill.reporting.derived import derive, with_derived
 from distill.reporting.document import compose
 from distill.reporting.markdown import to_markdown
 from distill.reporting.page import to_html
+from distill.reporting.sweeps import sweep_document
 
 REPORT_FORMAT = 1  # of report.json
 
@@ -31,6 +32,13 @@ def write_report(report: Report, folder: Path) -> ReportPaths:
     _write(paths.markdown, to_markdown(document))
     _write(paths.html, to_html(document))
     return paths
+
+
+def write_sweep(found: Sweep, folder: Path, *, title: str) -> None:
+    """Write ``sweep.md`` and, last, ``sweep.html``."""
+    document = sweep_document(found, title)
+    _write(folder / "sweep.md", to_markdown(document))
+    _write(folder / "sweep.html", to_html(document))
 
 
 def load_report(path: Path) -> Report:

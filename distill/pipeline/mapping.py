@@ -1,0 +1,132 @@
+"""The maps of a run: drawn from a seed, or computed from its train features and then kept.
+
+``projected/<name>.map/`` holds a computed map and, written last, what it was computed from: the
+same map goes on with a store that was begun, whatever computed its last bits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.config import fingerprint
+from distill.findings import Record
+from distill.machine import memory
+from distill.pipeline.building import command
+from distill.pipeline.opening import Opened, UserError
+from distill.runs import Run, recall, remember
+
+if TYPE_CHECKING:
+    from distill.sweeping.maps import Part
+    from projections import Projection
+    from stores import FeatureStore
+
+SUPERVISED = ("discriminant", "head-svd", "learned")
+TRUNCATED = ("head-svd", "learned")  # that begin with the trained full head
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapMade(Record):
+    """A computed map lies beside this."""
+
+    digest: str
+
+
+def map_name(kind: str, dim_out: int, seed: int) -> str:
+    """How the store of a map is called: a map without a seed of its own is of seed 0."""
+    from distill.sweeping.maps import is_seeded
+
+    return f"{kind}-k{dim_out}-s{seed if is_seeded(kind) else 0}"
+
+
+def maps_for(
+    opened: Opened, train: "FeatureStore", kind: str, dims: Sequence[int], seed: int
+) -> "list[Projection]":
+    """One map of this kind and seed for each width, from disk where it was computed before."""
+    from distill.sweeping.maps import needs_data
+    from projections import load_projection, make_projection, save_projection
+
+    dim = train.spec.dim
+    if not needs_data(kind):
+        return [make_projection(kind, dim_in=dim, dim_out=k, seed=seed) for k in dims]
+    made_from = _origin(opened, train, kind, seed)
+    folders = {k: opened.run.map_folder(map_name(kind, k, seed)) for k in dims}
+    missing = [
+        k for k in dims if not recall(folders[k] / "made.json", MapMade, made_from=made_from)
+    ]
+    for projection in _computed(opened, train, kind, missing, seed) if missing else ():
+        folder = folders[projection.dim_out]
+        save_projection(folder / "map.safetensors", projection)
+        digest = str(projection.describe()["digest"])
+        remember(folder / "made.json", MapMade(digest=digest), made_from=made_from)
+    return [load_projection(folders[k] / "map.safetensors") for k in dims]
+
+
+def _origin(opened: Opened, train: "FeatureStore", kind: str, seed: int) -> str:
+    """What a computed map depends on."""
+    learned = [opened.config.head.l2, opened.config.head.max_iterations, seed]
+    head = sha256(_full_head_file(opened.run).read_bytes()).hexdigest() if kind in TRUNCATED else ""
+    return fingerprint(kind, train.digest, head, learned if kind == "learned" else [])
+
+
+def _computed(
+    opened: Opened, train: "FeatureStore", kind: str, dims: Sequence[int], seed: int
+) -> "tuple[Projection, ...]":
+    from distill.sweeping.maps import maps_of, middle
+
+    settings = opened.config.head
+    return maps_of(
+        kind,
+        dims,
+        _part(opened, train, kind),
+        seed=seed,
+        l2=middle(settings.l2),
+        max_iterations=settings.max_iterations,
+    )
+
+
+def _part(opened: Opened, train: "FeatureStore", kind: str) -> "Part":
+    """The train rows, their moments, and the full head where the kind begins with one."""
+    import numpy as np
+
+    from distill.sweeping.maps import Part
+    from distill.sweeping.moments import train_moments
+    from distill.sweeping.rows import Rows
+    from students import load_head
+
+    run, spec = opened.run, train.spec
+    if kind in SUPERVISED and not spec.labelled:
+        raise UserError(
+            f"a {kind} map tells classes apart, and {run.features} has no labels; use pca, or a "
+            "kind that is drawn from a seed"
+        )
+    rows = Rows([train], opened.config.sweep.memory_limit or memory()[1] // 2)
+    labels = train.labels() if spec.labelled else np.zeros(spec.rows, np.int64)
+    classes = len(spec.classes) or 1 + int(labels.max())
+    weight = np.zeros((classes, spec.dim), np.float32)
+    if kind in TRUNCATED:
+        head, meta = load_head(_full_head_file(run), dim=spec.dim, classes=spec.classes)
+        if meta.get("made_from", {}).get("stores", {}).get("train") != train.digest:
+            raise UserError(
+                f"the full head of {run.folder} was trained on other features: run "
+                f"{command(run, 'train-head')} again"
+            )
+        weight = head.weight
+    return Part(
+        moments=train_moments(rows, labels, classes=classes, folder=run.moments),
+        weight=weight,
+        rows=rows,
+        labels=labels,
+        chosen=np.arange(spec.rows),
+    )
+
+
+def _full_head_file(run: Run) -> Path:
+    path = run.heads / "full" / "head.safetensors"
+    if not path.is_file():
+        raise UserError(
+            f"this kind of map begins with the trained full head, and {run.folder} has none yet: "
+            f"run {command(run, 'train-head')} first"
+        )
+    return path

@@ -1,0 +1,89 @@
+"""``sweep``: how far the features of a run can be compressed, and the factor that follows."""
+
+from pathlib import Path
+from typing import Unpack
+
+from distill.findings import Recommended, Sweep
+from distill.options import SweepOptions, overrides
+from distill.pipeline.building import command, feature_stores, needs_labels
+from distill.pipeline.opening import Opened, UserError, opened_for_writing
+from distill.progress import SILENT, Progress
+from distill.runs import DEFAULT_RUN, recall
+
+
+def sweep(
+    run: Path | str = DEFAULT_RUN,
+    *,
+    config: Path | str | None = None,
+    progress: Progress = SILENT,
+    **options: Unpack[SweepOptions],
+) -> Sweep:
+    """Try kinds of map at several factors; recommend one and certify it on the test rows.
+
+    Choices are made by cross-validation on train and validation, then the test rows are scored
+    once. Killed or interrupted, the same call goes on; finished cells are kept.
+    """
+    with opened_for_writing(run, config, overrides(options)) as opened:
+        return sweep_all(opened, progress=progress)
+
+
+def sweep_all(opened: Opened, *, progress: Progress) -> Sweep:
+    """The sweep on an opened run, and its three files."""
+    from distill.reporting import write_sweep
+    from distill.stages.sweep import sweep as stage
+
+    run, config = opened.run, opened.config
+    stores = feature_stores(run)
+    needs_labels(run, stores)
+    found = stage(
+        stores,
+        folder=run.sweeps,
+        moments=run.moments,
+        settings=config.sweep,
+        head=config.head,
+        progress=progress,
+    )
+    found.save(run.swept)
+    write_sweep(found, run.folder, title=config.title)
+    return found
+
+
+def finished_sweep(opened: Opened, progress: Progress) -> Sweep | None:
+    """The run's sweep; None where there is none, or one of other features, which is said."""
+    run = opened.run
+    found = recall(run.swept, Sweep)
+    if found is None:
+        return None
+    digests = {name: store.digest for name, store in feature_stores(run).items()}
+    if any(digests.get(split) != digest for split, digest in found.stores.items()):
+        progress.say(
+            f"{run.swept} is of other features and is left out: run {command(run, 'sweep')} again"
+        )
+        return None
+    return found
+
+
+def automatic(opened: Opened, kind: str | None, *, progress: Progress) -> Recommended:
+    """The recommendation of the finished sweep, or of one that is made now.
+
+    ``kind`` asks for that family's; else it is the best of all. ``UserError`` where only the full
+    width holds.
+    """
+    settings = opened.config.sweep
+    found = finished_sweep(opened, progress)
+    if found is None or found.tolerance != settings.tolerance or not _of(found, kind):
+        found = sweep_all(opened, progress=progress)
+    (chosen,) = _of(found, kind)
+    if chosen.dim_out >= found.dim:
+        raise UserError(
+            f"no factor keeps {kind or 'any map'} within {100 * settings.tolerance:g} points of "
+            f"the full head ({chosen.why}); allow more with --tolerance, or name a --factor"
+        )
+    return chosen
+
+
+def _of(found: Sweep, kind: str | None) -> list[Recommended]:
+    """The recommendation of a kind, or the best; none where the kind was not swept."""
+    if kind is None:
+        return [found.best]
+    return [one for one in found.families if one.kind == kind]

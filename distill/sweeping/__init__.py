@@ -1,0 +1,1 @@
+"""The parts of a sweep: folds, rows, maps, cells, choices, the one look at the test rows."""

@@ -1,0 +1,68 @@
+"""From factors to the widths that each kind is tried at, and what is left out."""
+
+from collections.abc import Sequence
+
+from distill.errors import StageError
+from distill.sweeping.maps import FULL, LEARNED, needs_data
+from distill.sweeping.rows import Rows
+
+
+def widths(
+    kinds: Sequence[str], factors: Sequence[float], rows: Rows, *, classes: int, fewest: int
+) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """Widths of each kind, largest first, and what is to be said of those left out or filled up.
+
+    Factor 1 is the full head, which is always there and no map. ``StageError`` where nothing is
+    left; ``UnknownKindError`` for a kind that does not exist. ``fewest`` is the least number of
+    rows that a map is fitted on.
+    """
+    dims, notes = _dims(factors, rows.dim)
+    found: dict[str, tuple[int, ...]] = {}
+    for kind in dict.fromkeys(kinds):
+        if kind == FULL:
+            continue
+        if needs_data(kind) and dims[0] > fewest:
+            notes.append(
+                f"{kind} maps are fitted on as few as {fewest} rows, which k = "
+                f"{', '.join(str(k) for k in dims if k > fewest)} exceed: left out there"
+            )
+        if kind == LEARNED and not rows.fits:
+            notes.append(
+                f"{kind} maps are trained on all features at once, which do not fit into the "
+                "memory limit: they are left out; raise --memory-limit"
+            )
+            continue
+        found[kind] = tuple(k for k in dims if k <= fewest or not needs_data(kind))
+    found = {kind: those for kind, those in found.items() if those}
+    if not found:
+        raise StageError("no kind of map is left to sweep: name some with --kinds")
+    beyond = [k for k in dims if k > classes - 1]
+    filled = [kind for kind in ("discriminant", "head-svd") if kind in found]
+    if beyond and filled:
+        notes.append(
+            f"{' and '.join(filled)} have {classes - 1} directions (C - 1): k = "
+            f"{', '.join(map(str, beyond))} are filled up with principal directions"
+        )
+    return found, notes
+
+
+def _dims(factors: Sequence[float], dim: int) -> tuple[tuple[int, ...], list[str]]:
+    notes: list[str] = []
+    made: dict[int, float] = {}
+    for factor in sorted(set(factors)):
+        k = round(dim / factor)
+        if k < 1:
+            notes.append(f"factor {factor:g} leaves nothing of {dim} dimensions and is left out")
+        elif k in made:
+            notes.append(
+                f"factors {made[k]:g} and {factor:g} both give k = {k}, which is made once"
+            )
+        else:
+            made[k] = factor
+    dims = tuple(k for k in made if k < dim)
+    if not dims:
+        raise StageError(
+            f"the factors {', '.join(f'{factor:g}' for factor in factors)} leave no width below "
+            f"the {dim} dimensions there are: name others with --factors"
+        )
+    return dims, notes
