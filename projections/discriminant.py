@@ -26,6 +26,7 @@ from projections.fitted import MomentsProjection, Solution
 from projections.moments import Moments
 
 FLOOR = 1e-6  # of the largest ratio's root: means nearer to a plane than this lie in it
+COLLAPSED = 1e-14  # of the variance between the classes: the square of float32's resolution
 
 
 def oas_shrinkage(covariance: Float64[np.ndarray, "dim dim"], rows: int) -> float:
@@ -45,13 +46,14 @@ def oas_shrinkage(covariance: Float64[np.ndarray, "dim dim"], rows: int) -> floa
 def shrunk_within(moments: Moments) -> tuple[Float64[np.ndarray, "dim dim"], float]:
     """Within-class covariance shrunk so that it has an inverse, and the share of the identity.
 
-    Rows that do not vary within their classes have the identity itself.
+    Where rows do not vary within their classes, to float32 rounding, it is the identity itself.
     """
     within = moments.within_covariance
-    share = oas_shrinkage(within, moments.rows)
     level = float(np.trace(within)) / moments.dim
-    if level == 0.0:
+    apart = float(moments.counts @ np.square(moments.means - moments.mean).sum(axis=1))
+    if level <= COLLAPSED * apart / (moments.rows * moments.dim):
         return np.eye(moments.dim), 1.0
+    share = oas_shrinkage(within, moments.rows)
     # never wholly without: collinear features of very many rows would have no inverse
     return (1 - share) * within + max(share, 1e-9) * level * np.eye(moments.dim), share
 

@@ -241,7 +241,7 @@ class MomentsProjection(FittedProjection):
         wrong = np.flatnonzero(self.classes_[codes] != y)
         if len(wrong):
             raise ProjectionError(
-                f"row {wrong[0]} is of class {y[wrong[0]]!r}, which the first call of partial_fit "
+                f"row {wrong[0]} is of class {y[wrong[0]]}, which the first call of partial_fit "
                 "did not name"
             )
         return X, codes

@@ -81,7 +81,7 @@ def fit_projections(
     dims: Sequence[int],
     *,
     head: Float[np.ndarray, "classes dim"] | None = None,
-) -> tuple[Projection, ...]:
+) -> tuple[MomentsProjection, ...]:
     """Fit the maps of a kind to each of ``dims`` dimensions, by one decomposition of the moments.
 
     ``head`` is the weight of the trained full head, which ``head-svd`` truncates; the others do not
