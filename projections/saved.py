@@ -100,7 +100,7 @@ def _read(path: Path, what: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ProjectionError(f"there is no {what} at {path}; make it first")
+        raise ProjectionError(f"there is no file of {what} at {path}; make it first")
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(KEY)
@@ -109,7 +109,7 @@ def _read(path: Path, what: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     except (SafetensorError, OSError, ValueError) as error:
         raise ProjectionError(f"{path} cannot be read, make it again: {error}") from error
     if not isinstance(card, dict) or card.get("holds") != what:
-        raise ProjectionError(f"{path} holds something else, not a {what} of this program")
+        raise ProjectionError(f"{path} holds no {what} of this program, but something else")
     if card.get("format") != FORMAT:
         raise ProjectionError(
             f"{path} is of format {card.get('format')}, not {FORMAT}; make it again"
