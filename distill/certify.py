@@ -103,7 +103,7 @@ def resampled(
 
 
 def fold_bound(
-    lost: Sequence[Int8[np.ndarray, " rows"]], *, draws: int = DRAWS, seed: int = 0
+    lost: Sequence[Int8[np.ndarray, " _"]], *, draws: int = DRAWS, seed: int = 0
 ) -> float:
     """One-sided 95 % upper bound of the loss over seeds that each answered rows of their own.
 

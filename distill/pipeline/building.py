@@ -53,9 +53,12 @@ def the_teacher(
     weights = settings.weights
     if settings.taught and not fresh:
         if not run.taught.is_file():
+            # a name that does not exist is the better thing to say: built to find out
+            load_teacher(settings.name, weights="random", options=settings.options)
             raise UserError(
-                f"the teacher of {run.folder} has not been taught yet: run "
-                f"{command(run, 'train-teacher')} first, or name frozen weights with --weights"
+                f"the teacher of {run.folder}, {settings.name}, has not been taught yet: run "
+                f"{command(run, 'train-teacher')} first, or name frozen weights with --weights "
+                "(pretrained, or a file)"
             )
         weights = str(run.teacher)
     teacher = load_teacher(

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from distill.config import Config
 from distill.findings import Heads, Projected, Students
 from distill.options import STUDENT, HeadOptions, StudentOptions, overrides
 from distill.pipeline.building import (
@@ -17,7 +18,7 @@ from distill.pipeline.building import (
 from distill.pipeline.mapping import map_name
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
-from distill.runs import DEFAULT_RUN
+from distill.runs import DEFAULT_RUN, Run
 
 if TYPE_CHECKING:
     from distill.datasets import Dataset
@@ -84,9 +85,11 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
             "made from; extract them with a teacher, or stop at `distill train-head`"
         )
     chosen, targets = _chosen(opened, full, progress)
-    fit_heads(opened, progress=progress)
     dataset = the_dataset(config)
+    _same_data(run, dataset, full)
+    fit_heads(opened, progress=progress)
     lesson = _lesson(opened, dataset, chosen, targets, full)
+    opened.keep_config()
     return stage(
         dataset,
         lesson,
@@ -97,6 +100,32 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
         progress=progress,
         overwrite=overwrite,
     )
+
+
+def check_student(config: Config, modality: str) -> None:
+    """Refuse a student that cannot be built, before hours of work are spent on its targets."""
+    from students import build_student
+
+    settings = config.student
+    build_student(
+        settings.name,
+        dim_out=1,
+        modality=modality,
+        options=settings.options,
+        image_size=settings.image_size or config.teacher.image_size,
+        vocabulary=1,
+    )
+
+
+def _same_data(run: Run, dataset: "Dataset", full: Stores) -> None:
+    """A student learns stored targets from inputs: they must be those the features were made of."""
+    stored = full["train"].spec.made_by.get("fingerprint")
+    if stored != dataset.fingerprint:
+        raise UserError(
+            f"{dataset.name} does not hold the data that {run.features} was made from any more "
+            f"(fingerprint {str(stored)[:12]} there, {dataset.fingerprint[:12]} now): bring the "
+            f"data back, or run {command(run, 'extract --overwrite')}"
+        )
 
 
 def _chosen(opened: Opened, full: Stores, progress: Progress) -> tuple[Projected, Stores]:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from projections import Projection
     from stores import FeatureStore
 
-SUPERVISED = ("discriminant", "head-svd", "learned")
-TRUNCATED = ("head-svd", "learned")  # that begin with the trained full head
-
 
 @dataclass(frozen=True, kw_only=True)
 class MapMade(Record):
@@ -38,6 +35,13 @@ def map_name(kind: str, dim_out: int, seed: int) -> str:
     from distill.sweeping.maps import is_seeded
 
     return f"{kind}-k{dim_out}-s{seed if is_seeded(kind) else 0}"
+
+
+def begins_with_head(kind: str) -> bool:
+    """Whether maps of this kind are computed from the trained full head."""
+    from distill.sweeping.maps import TRUNCATED
+
+    return kind in TRUNCATED
 
 
 def maps_for(
@@ -65,9 +69,11 @@ def maps_for(
 
 def _origin(opened: Opened, train: "FeatureStore", kind: str, seed: int) -> str:
     """What a computed map depends on."""
+    from distill.sweeping.maps import LEARNED, TRUNCATED
+
     learned = [opened.config.head.l2, opened.config.head.max_iterations, seed]
     head = sha256(_full_head_file(opened.run).read_bytes()).hexdigest() if kind in TRUNCATED else ""
-    return fingerprint(kind, train.digest, head, learned if kind == "learned" else [])
+    return fingerprint(kind, train.digest, head, learned if kind == LEARNED else [])
 
 
 def _computed(
@@ -80,6 +86,7 @@ def _computed(
         kind,
         dims,
         _part(opened, train, kind),
+        widest=max(dims),
         seed=seed,
         l2=middle(settings.l2),
         max_iterations=settings.max_iterations,
@@ -90,7 +97,7 @@ def _part(opened: Opened, train: "FeatureStore", kind: str) -> "Part":
     """The train rows, their moments, and the full head where the kind begins with one."""
     import numpy as np
 
-    from distill.sweeping.maps import Part
+    from distill.sweeping.maps import SUPERVISED, TRUNCATED, Part
     from distill.sweeping.moments import train_moments
     from distill.sweeping.rows import Rows
     from students import load_head

@@ -6,6 +6,8 @@ by hand.
 """
 
 import errno
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +40,8 @@ HARDWARE = {
     "run the same command again: what was finished is kept",
     errno.EROFS: "this file system is read-only; choose another folder with --run",
 }
+# safetensors writes its files itself, and its errors are no OSError
+RUST, OS_ERROR = ("SafetensorError",), re.compile(r"\(os error (\d+)\)")
 
 
 class UserError(Exception):
@@ -50,6 +54,13 @@ class Opened:
 
     run: Run
     config: Config
+
+    def keep_config(self) -> None:
+        """Write the resolved config: everything is checked, and the work begins.
+
+        What is killed from now on is gone on with by any command on this folder.
+        """
+        write_config(self.config, self.run.config)
 
 
 @contextmanager
@@ -65,6 +76,9 @@ def told() -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         raise UserError(where + HARDWARE[error.errno]) from error
     except Exception as error:
+        told_by_rust = OS_ERROR.search(str(error)) if type(error).__name__ in RUST else None
+        if told_by_rust and int(told_by_rust[1]) in HARDWARE:
+            raise UserError(HARDWARE[int(told_by_rust[1])]) from error
         if isinstance(error, _part_errors()):
             raise UserError(one_line(error)) from error
         if type(error).__name__ == "OutOfMemoryError":  # torch's, not worth importing torch for
@@ -100,17 +114,26 @@ def opened_for_writing(
 ) -> Iterator[Opened]:
     """The run, locked. Its config is written once the work is done or interrupted by hand.
 
-    A command refused for a wrong name must not leave that name behind for the next command.
+    A command refused for a wrong name must not leave that name behind for the next command: where
+    there was a config, it is put back when the work fails, also if ``keep_config`` was called.
     """
     with told():
         opened = peek(run, config, overrides)
+        file = opened.run.config
         with opened.run.locked():
+            before = file.read_bytes() if file.is_file() else None
             try:
                 yield opened
             except KeyboardInterrupt:
-                write_config(opened.config, opened.run.config)
+                write_config(opened.config, file)
                 raise
-            write_config(opened.config, opened.run.config)
+            except BaseException:
+                if before is not None and file.read_bytes() != before:
+                    scratch = file.with_name(f".{file.name}.partial")
+                    scratch.write_bytes(before)
+                    os.replace(scratch, file)
+                raise
+            write_config(opened.config, file)
 
 
 def _tables(run: Run, config: Path | str | None, overrides: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,7 +8,8 @@ from distill.config import fingerprint
 from distill.findings import Projected, Projections, Validation
 from distill.options import PROJECT, ProjectOptions, ValidateOptions, overrides
 from distill.pipeline.building import feature_stores
-from distill.pipeline.mapping import map_name, maps_for
+from distill.pipeline.learning import fit_heads
+from distill.pipeline.mapping import begins_with_head, map_name, maps_for
 from distill.pipeline.opening import Opened, UserError, opened_for_writing, peek, told
 from distill.pipeline.sweeping import automatic
 from distill.progress import SILENT, Progress
@@ -41,6 +42,8 @@ def project(
             raise UserError(f"--factor {AUTO} stands alone; name no other factor beside it")
         with opened_for_writing(run, config, asked) as opened:
             chosen = automatic(opened, options.get("kind"), progress=progress)
+            if begins_with_head(chosen.kind):
+                fit_heads(opened, progress=progress)
         progress.say(
             f"factor {AUTO} is {chosen.factor:g}: {chosen.kind} at k = {chosen.dim_out}, "
             f"{chosen.why}"

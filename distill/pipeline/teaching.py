@@ -1,5 +1,6 @@
 """``train-teacher`` and ``extract``: from inputs to features."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -7,8 +8,8 @@ from typing import Unpack
 from distill.config import fingerprint
 from distill.findings import Extracted, Taught
 from distill.options import TEACH, ExtractOptions, TeachOptions, overrides
-from distill.pipeline.building import the_dataset, the_device, the_teacher
-from distill.pipeline.opening import Opened, UserError, opened_for_writing
+from distill.pipeline.building import command, the_dataset, the_device, the_teacher
+from distill.pipeline.opening import Opened, UserError, one_line, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall, remember, versions
 
@@ -35,19 +36,20 @@ def extract(
     *,
     config: Path | str | None = None,
     repair: bool = False,
+    overwrite: bool = False,
     progress: Progress = SILENT,
     **options: Unpack[ExtractOptions],
 ) -> Extracted:
     """Run the teacher over every split and keep its features in ``features.zarr``.
 
     Killed or interrupted, the same call goes on with the next chunk. ``repair`` redoes chunks
-    that `distill verify` finds damaged.
+    that `distill verify` finds damaged; ``overwrite`` deletes the features and begins anew.
     """
     asked = overrides(options)
     if options.get("weights") is not None or options.get("random_init"):
         asked["teacher.taught"] = False
     with opened_for_writing(run, config, asked) as opened:
-        return take_features(opened, progress=progress, repair=repair)
+        return take_features(opened, progress=progress, repair=repair, overwrite=overwrite)
 
 
 def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Taught:
@@ -68,9 +70,10 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
             f"{run.teacher} was taught otherwise (another teacher, data, or settings of "
             "teaching); name another folder with --run, or teach it anew with --overwrite"
         )
+    teacher = the_teacher(run, config, dataset, fresh=True)
+    opened.keep_config()
     # killed while it is taught anew, the old record must not speak for the new weights
     run.taught.unlink(missing_ok=True)
-    teacher = the_teacher(run, config, dataset, fresh=True)
     found = stage(
         dataset,
         teacher,
@@ -85,30 +88,44 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
     return found
 
 
-def take_features(opened: Opened, *, progress: Progress, repair: bool = False) -> Extracted:
+def take_features(
+    opened: Opened, *, progress: Progress, repair: bool = False, overwrite: bool = False
+) -> Extracted:
     """The extraction stage on an opened run; finished chunks are left as they are."""
     from distill.stages.extract import extract as stage
+    from stores import StoreMismatchError
 
     run, config = opened.run, opened.config
     dataset = the_dataset(config)
     teacher = the_teacher(run, config, dataset)
     notes = list(dataset.notes)
+    if config.data.limit:
+        notes.append(
+            f"limited to {config.data.limit} examples of each split: a first look, not a result"
+        )
     if config.teacher.weights == "random" and not config.teacher.taught:
         notes.append("the teacher's weights are random: these are the features of no training")
-    found = stage(
-        dataset,
-        teacher,
-        run.features,
-        settings=config.extract,
-        made_by={"versions": versions()},
-        workers=config.compute.workers,
-        progress=progress,
-        repair=repair,
-    )
+    opened.keep_config()
+    if overwrite:
+        shutil.rmtree(run.features, ignore_errors=True)
+    try:
+        found = stage(
+            dataset,
+            teacher,
+            run.features,
+            settings=config.extract,
+            made_by={"versions": versions()},
+            workers=config.compute.workers,
+            progress=progress,
+            repair=repair,
+        )
+    except StoreMismatchError as error:
+        anew = command(run, "extract --overwrite")
+        raise UserError(f"{one_line(error)}; {anew} makes all splits anew") from error
     run.record_environment(device=the_device(config))
     earlier = recall(run.extracted, Extracted)
     if found.rows_written == 0 and earlier is not None:
-        progress.say(f"{run.features} is complete already")
+        progress.say(f"{run.features} is complete already; `distill verify` checks its bytes")
         return earlier
     found = replace(found, data_note=dataset.note, notes=(*notes, *found.notes))
     remember(run.extracted, found, made_from=fingerprint(dataset.fingerprint, teacher.card.weights))

@@ -113,7 +113,7 @@ class _Seed:
         if full is None:
             made[name], full = self._make_full()
             advance(name in missing)
-        for kind in self.work.dims:
+        for kind, family in self.work.dims.items():
             dims = [k for other, k in missing if other == kind]
             part = Part(
                 moments=moments, weight=full.weight, rows=self.rows, labels=self.labels,
@@ -121,7 +121,8 @@ class _Seed:
             )  # fmt: skip
             maps = maps_of(
                 kind, dims, part,
-                seed=self.seed, l2=middle(self.work.l2), max_iterations=self.work.max_iterations,
+                widest=max(family), seed=self.seed,
+                l2=middle(self.work.l2), max_iterations=self.work.max_iterations,
             )  # fmt: skip
             kept = _separations(part, maps)
             for projection, share, mapped in zip(maps, kept, self.rows.mapped(maps), strict=True):

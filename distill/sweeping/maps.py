@@ -21,6 +21,9 @@ from projections import (
 FULL = "full"  # the features as they are: factor 1
 LEARNED = "learned"  # the one kind that reads the rows themselves, and has a seed though fitted
 
+SUPERVISED = ("discriminant", "head-svd", LEARNED)  # of at most C - 1 directions of their own
+TRUNCATED = ("head-svd", LEARNED)  # that begin with the trained full head
+
 
 def needs_data(kind: str) -> bool:
     """Whether maps of this kind are computed from rows; ``UnknownKindError`` for none."""
@@ -57,10 +60,18 @@ class Part:
 
 
 def maps_of(
-    kind: str, dims: Sequence[int], part: Part, *, seed: int, l2: float, max_iterations: int
+    kind: str,
+    dims: Sequence[int],
+    part: Part,
+    *,
+    widest: int,
+    seed: int,
+    l2: float,
+    max_iterations: int,
 ) -> tuple[Projection, ...]:
     """One map for each width; the data-aware kinds but one from a single decomposition.
 
+    Its last bits depend on how far it goes: to ``widest``, whichever of the widths are wanted.
     ``l2`` and ``max_iterations`` are of the learned kind, which is trained.
     """
     if not dims:
@@ -69,7 +80,7 @@ def maps_of(
         dim = part.moments.dim
         return tuple(make_projection(kind, dim_in=dim, dim_out=k, seed=seed) for k in dims)
     if kind != LEARNED:
-        return fit_projections(kind, part.moments, dims, head=part.weight)
+        return fit_projections(kind, part.moments, [widest, *dims], head=part.weight)[1:]
     features, labels = part.rows.all()[part.chosen], part.labels[part.chosen]
     return tuple(
         learn_projection(

@@ -22,12 +22,12 @@ from distill.metrics import (
     worst_class,
 )
 from distill.progress import Progress
-from distill.sweeping.cells import cell_name, packed, probabilities, unpacked
+from distill.sweeping.cells import cell_name, digest_of, packed, probabilities, unpacked
 from distill.sweeping.choosing import Choice, band
 from distill.sweeping.full import full_heads, logits_of
 from distill.sweeping.maps import FULL, Part, is_seeded, maps_of
 from distill.sweeping.rows import Rows
-from projections import Moments
+from projections import Moments, Projection
 from students import FittedHead, fit_path
 
 
@@ -48,6 +48,8 @@ class TestCell(Record):
     worst_class_accuracy: float
     calibration_error: float
     converged: bool
+    map_digest: str  # "" for the features as they are
+    head_digest: str
     correct: str  # which rows were hit: bits, in hexadecimal
 
 
@@ -83,7 +85,7 @@ def score_test(
         for choice in choices
         for seed in range(seeds if is_seeded(choice.kind) else 1)
     ]
-    scorer = _Scorer(examined, choices[0], folder)
+    scorer = _Scorer(examined, choices, folder)
     found: dict[tuple[str, int], list[TestCell]] = {}
     with progress.task("score test", total=len(wanted), unit="cells") as advance:
         for seed in range(seeds):
@@ -115,10 +117,14 @@ def _read(folder: Path, choice: Choice, seed: int) -> TestCell | None:
 class _Scorer:
     """Fits on train, scores on test; the full head is fitted once."""
 
-    def __init__(self, examined: Examined, full: Choice, folder: Path) -> None:
+    def __init__(self, examined: Examined, choices: Sequence[Choice], folder: Path) -> None:
         self.examined = examined
         self.folder = folder
-        self.full_choice = full
+        self.full_choice = choices[0]
+        self.widest = {
+            kind: max(choice.dim_out for choice in choices if choice.kind == kind)
+            for kind in {choice.kind for choice in choices}
+        }
         self._full: FittedHead | None = None
 
     def score(self, choices: Sequence[Choice], seed: int) -> Iterator[TestCell]:
@@ -130,7 +136,7 @@ class _Scorer:
             if kind == FULL:
                 everything = np.arange(examined.test.count)
                 (logits,) = logits_of([head], examined.test, everything)
-                yield self._cell(family[0], seed, head, logits)
+                yield self._cell(family[0], seed, None, head, logits)
                 continue
             part = Part(
                 moments=examined.moments,
@@ -141,13 +147,14 @@ class _Scorer:
             )
             maps = maps_of(
                 kind, [choice.dim_out for choice in family], part,
-                seed=seed, l2=examined.middle_l2, max_iterations=examined.max_iterations,
+                widest=self.widest[kind], seed=seed,
+                l2=examined.middle_l2, max_iterations=examined.max_iterations,
             )  # fmt: skip
-            for choice, fitted_on, scored_on in zip(
-                family, examined.train.mapped(maps), examined.test.mapped(maps), strict=True
+            for choice, projection, fitted_on, scored_on in zip(
+                family, maps, examined.train.mapped(maps), examined.test.mapped(maps), strict=True
             ):
                 head = self._fit(fitted_on, choice)
-                yield self._cell(choice, seed, head, head.logits(scored_on))
+                yield self._cell(choice, seed, projection, head, head.logits(scored_on))
 
     def _full_head(self) -> FittedHead:
         if self._full is None:
@@ -171,6 +178,7 @@ class _Scorer:
         self,
         choice: Choice,
         seed: int,
+        projection: Projection | None,
         head: FittedHead,
         logits: Float32[np.ndarray, "test classes"],
     ) -> TestCell:
@@ -190,6 +198,8 @@ class _Scorer:
                 probabilities(logits, choice.temperature), truth
             ),
             converged=head.converged,
+            map_digest=str(projection.describe()["digest"]) if projection else "",
+            head_digest=digest_of([head]),
             correct=packed(predicted == truth),
         )
         cell.save(self.folder / f"{cell_name(choice.kind, choice.dim_out, seed)}.json")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from distill.errors import StageError
-from distill.sweeping.maps import FULL, LEARNED, needs_data
+from distill.sweeping.maps import FULL, LEARNED, SUPERVISED, needs_data
 from distill.sweeping.rows import Rows
 
 
@@ -37,11 +37,11 @@ def widths(
     if not found:
         raise StageError("no kind of map is left to sweep: name some with --kinds")
     beyond = [k for k in dims if k > classes - 1]
-    filled = [kind for kind in ("discriminant", "head-svd") if kind in found]
+    filled = [kind for kind in SUPERVISED if kind in found]
     if beyond and filled:
         notes.append(
-            f"{' and '.join(filled)} have {classes - 1} directions (C - 1): k = "
-            f"{', '.join(map(str, beyond))} are filled up with principal directions"
+            f"{', '.join(filled)} maps have {classes - 1} directions of their own (C - 1); at k = "
+            f"{', '.join(map(str, beyond))} they are filled up with principal directions"
         )
     return found, notes
 
