@@ -4,9 +4,11 @@ Everything a stage finds is a finding file beside the thing itself, with the fin
 was made from; a finding whose fingerprint differs is not there.
 """
 
+import errno
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,14 @@ LIBRARIES = (
     "zarr", "numpy", "safetensors",
 )  # fmt: skip
 FINGERPRINT = "made_from"
+NO_PLACE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+)
 
 R = TypeVar("R", bound=Record)
 
@@ -123,13 +133,22 @@ class Run:
         """Make the folder; ``RunError`` when something else has its name."""
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; --run wants a folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in NO_PLACE:
+                raise  # a full disk, no permission: told as such
+            raise RunError(
+                f"the run folder {self.folder} cannot be made ({error.strerror}); "
+                "name another with --run"
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One writing command at a time; the lock dies with its process."""
         from filelock import FileLock, Timeout
 
+        fresh = not self.folder.exists()
         self.create()
         lock = FileLock(self.folder / ".lock", timeout=0)
         try:
@@ -143,6 +162,8 @@ class Run:
             yield
         finally:
             lock.release()
+            if fresh and [file.name for file in self.folder.iterdir()] == [".lock"]:
+                shutil.rmtree(self.folder)  # refused before anything was written
 
     def record_environment(self, *, device: str) -> None:
         """Write ``environment.json``; it carries no time, so equal runs are equal files."""

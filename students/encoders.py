@@ -143,9 +143,9 @@ def _timm(blueprint: Blueprint) -> Encoder:
 
     name = blueprint.name.partition("/")[2]
     if blueprint.modality != "image":
-        raise StudentError(f"timm/{name} reads images, but the data are {blueprint.modality}")
+        raise StudentError(f"timm/{name} reads images, but the data are {blueprint.modality}s")
     if not timm.is_model(name):
-        near = nearest(name, timm.list_models())[:200]
+        near = nearest(name, timm.list_models()) or "; timm.list_models() names all"
         raise UnknownStudentError(f"no timm network named {name!r}{near}")
     options = dict(blueprint.options)
     config = timm.get_pretrained_cfg(name)

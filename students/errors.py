@@ -32,8 +32,14 @@ class DivergedError(StudentError):
     """The loss became NaN or infinite."""
 
 
+MOST_NAMED = 30
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"``, or what is known when nothing is near."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    # hundreds of names are no help
+    return f"; known: {', '.join(names)}" if len(names) <= MOST_NAMED else ""

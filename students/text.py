@@ -42,7 +42,7 @@ def text_body(blueprint: Blueprint) -> tuple[nn.Module, int]:
 
     name = blueprint.name.partition("/")[2]
     if blueprint.modality != "text":
-        raise StudentError(f"hf/{name} reads text, but the data are {blueprint.modality}")
+        raise StudentError(f"hf/{name} reads texts, but the data are {blueprint.modality}s")
     if blueprint.vocabulary < 1:
         raise StudentError(f"hf/{name} needs the size of the tokenizer's vocabulary")
     config = _config(name, blueprint)
