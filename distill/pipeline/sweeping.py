@@ -76,8 +76,8 @@ def automatic(opened: Opened, kind: str | None, *, progress: Progress) -> Recomm
     (chosen,) = _of(found, kind)
     if chosen.dim_out >= found.dim:
         raise UserError(
-            f"no factor keeps {kind or 'any map'} within {100 * settings.tolerance:g} points of "
-            f"the full head ({chosen.why}); allow more with --tolerance, or name a --factor"
+            f"no factor keeps {kind or 'any map'} within the tolerance of {settings.tolerance:g} "
+            f"({chosen.why}); allow more with --tolerance, or name a --factor"
         )
     return chosen
 
