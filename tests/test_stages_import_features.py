@@ -95,6 +95,31 @@ def test_bfloat16_is_widened_exactly(tmp_path: Path) -> None:
         np.testing.assert_array_equal(store.features(), exact[store.ids()])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_half_precision_arrives_as_it_is_and_its_infinity_is_found(
+    tmp_path: Path, dtype: str
+) -> None:
+    half = FEATURES.astype(np.float16)
+    half[0, 0] = 65504  # the largest there is
+    np.save(tmp_path / "x.npy", half)
+    bring(tmp_path, tmp_path / "x.npy", names_file(tmp_path), dtype=dtype)
+    for store in stores(tmp_path).values():
+        np.testing.assert_array_equal(store.features(), half[store.ids()])
+    half[3, 2] = np.inf
+    np.save(tmp_path / "x.npy", half)
+    with pytest.raises(BadInputError, match="row 3 holds inf in column 2"):
+        bring(tmp_path / "again", tmp_path / "x.npy", dtype=dtype)
+
+
+def test_a_row_without_a_label_is_named(tmp_path: Path) -> None:
+    names = [NAMES[label] for label in LABELS]
+    (tmp_path / "y.csv").write_text("\n".join(["label", *names[:5], "", *names[6:]]))
+    with pytest.raises(BadInputError, match=r"x\.npy: row 5: the label is missing; mend it"):
+        bring(tmp_path, npy(tmp_path), tmp_path / "y.csv")
+    bring(tmp_path, npy(tmp_path), tmp_path / "y.csv", skip=True)
+    assert rows_of(stores(tmp_path)) == {row: EXPECTED[row] for row in EXPECTED if row != 5}
+
+
 @pytest.mark.parametrize(
     "kind", ["npy", "csv", "tsv", "bare.csv", "json", "object.json", "parquet"]
 )
@@ -243,7 +268,7 @@ def _bad(root: Path) -> list[tuple[Path, Path | None, dict[str, Any], str]]:
         (root / "two.npz", None, {"key": "c"}, "two.npz has no 'c'; it has a, b"),
         (root / "two.npz", None, {"label_key": "lables"}, "two.npz has no 'lables'"),
         (x, root / "absent.txt", {}, "absent.txt is not there, or no file; labels come from"),
-        (x, root / "short.txt", {}, "holds 2 values, the features have 101 rows"),
+        (x, root / "short.txt", {}, "short.txt holds 2 labels for 101 rows; they must be of"),
         (x, root / "objects.npy", {}, "it holds pickled Python objects; save plain numbers"),
         (x, root / "onehot.npy", {}, "turn one-hot rows into indices with argmax"),
         (x, root / "scores.npy", {}, "regression targets are not supported"),

@@ -1,8 +1,10 @@
 """Columns of labels or ids in files of others: npy, npz, safetensors, parquet, CSV, JSON, text."""
 
 import csv
+import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,18 +48,19 @@ def find_labels(features: Path, key: str) -> Column | None:
         return _read(features, suffix, found[0]) if found else None
 
 
-def read_column(path: Path, *, key: str = "", rows: int) -> Column:
+def read_column(path: Path, *, key: str = "", rows: int, what: str = "labels") -> Column:
     """Read one value a row; ``rows`` is how many there should be.
 
-    ``key`` names the array or column among several. A .txt file holds one value a line; so does
-    a .csv of one column, whose first line is a header if there is one line too many.
+    ``key`` names the array or column among several, ``what`` the values in errors. A .txt file
+    and a .csv of one column hold a value a line, with or without a header: the content tells
+    (``_is_header``), and a count that does not fit what it tells is refused.
     """
     if not path.is_file():
-        raise DataError(f"{path} is not there, or no file; labels come from a file {FORMS}")
+        raise DataError(f"{path} is not there, or no file; {what} come from a file {FORMS}")
     suffix = path.suffix.lower()
     with _reading(path):
         if suffix in (".csv", ".tsv", ".txt"):
-            column = _read_lines(path, suffix, key, rows)
+            column = _read_lines(path, suffix, key, rows, what)
         elif suffix in HOLDING_SEVERAL:
             column = _read(path, suffix, _chosen(path, key, _names(path, suffix)))
         elif suffix == ".npy":
@@ -65,10 +68,10 @@ def read_column(path: Path, *, key: str = "", rows: int) -> Column:
         elif suffix == ".json":
             column = _read_json(path, key)
         else:
-            raise DataError(f"{path}: labels are read from {FORMS}, not from {suffix or 'this'}")
+            raise DataError(f"{path}: {what} are read from {FORMS}, not from {suffix or 'this'}")
     if len(column.values) != rows:
         raise DataError(
-            f"{path} holds {len(column.values)} values, the features have {rows} rows; "
+            f"{path} holds {len(column.values)} {what} for {rows} rows; "
             "they must be of the same examples in the same order"
         )
     return column
@@ -79,7 +82,7 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn what the readers say of a damaged file into one line that names it."""
     try:
         yield
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, csv.Error) as error:
         if isinstance(error, DataError) or getattr(error, "errno", None) is not None:
             raise
         reason = (str(error) or "it ends too early").splitlines()[0][:200]
@@ -141,22 +144,77 @@ def _declared(schema: Any, name: str) -> tuple[str, ...]:
         return ()
 
 
-def _read_lines(path: Path, suffix: str, key: str, rows: int) -> Column:
+def _read_lines(path: Path, suffix: str, key: str, rows: int, what: str) -> Column:
     text = path.read_text(encoding="utf-8-sig")
     if suffix == ".txt":
-        return Column(name="", values=[line.strip() for line in text.splitlines()])
+        return _one_a_line(path, [line.strip() for line in text.splitlines()], key, rows, what)
     separator = "\t" if suffix == ".tsv" else max(",;\t", key=text.split("\n", 1)[0].count)
-    table = [line for line in csv.reader(text.splitlines(), delimiter=separator) if line]
+    lines = list(csv.reader(io.StringIO(text), delimiter=separator))
+    table = [line for line in lines if line]
     if not table:
         raise DataError(f"{path} is empty")
-    if len(table[0]) == 1 and not key:
-        return Column(name="", values=[line[0] for line in table[len(table) == rows + 1 :]])
+    if len(table[0]) == 1:
+        wide = [number for number, line in enumerate(lines, 1) if len(line) > 1]
+        if wide:
+            raise DataError(
+                f"{path}: line {wide[0]} has {len(lines[wide[0] - 1])} columns, the first has one; "
+                "put quotes around a value that holds a comma"
+            )
+        return _one_a_line(path, ["".join(line).strip() for line in lines], key, rows, what)
     name = _chosen(path, key, table[0])
     place = table[0].index(name)
     short = [number for number, line in enumerate(table, 1) if len(line) <= place]
     if short:
         raise DataError(f"{path}: line {short[0]} has no column {name!r}")
     return Column(name=name, values=[line[place] for line in table[1:]])
+
+
+def _one_a_line(path: Path, cells: list[str], key: str, rows: int, what: str) -> Column:
+    """Lines as values, under a header or none; a blank line is a value that is missing."""
+    first = next(iter(cells), "")
+    if key and key != first:
+        raise DataError(f"{path} has no column {key!r}; its first line is {first!r}")
+    header = bool(key) or _is_header(cells)
+    values = cells[header:]
+    while len(values) > rows and not values[-1]:  # blank lines at the end are no rows
+        values.pop()
+    if len(values) == rows:
+        return Column(name=first if header else "", values=values)
+    blank = f" (line {cells.index('') + 1} is blank)" if "" in values else ""
+    over = f" under the header {first!r}" if header else ""
+    cure = ""
+    if header and len(values) == rows - 1:
+        cure = f"; if {first!r} is itself one of them, put a header above it"
+    elif first and not header and len(values) == rows + 1 and what == "labels":
+        cure = f"; if {first!r} is a header, say so with --label-key {first!r}"
+    raise DataError(
+        f"{path} holds {len(values)} {what}{over} for {rows} rows{blank}; they must be of the "
+        f"same examples in the same order{cure}"
+    )
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether the first cell names the others: not by their number, which may be wrong.
+
+    It does not occur again, and it bears a customary name, or is words over numbers, or is
+    alone in that.
+    """
+    first, counts = cells[0] if cells else "", Counter(cell for cell in cells[1:] if cell)
+    if not first or not counts or first in counts or _is_number(first):
+        return False
+    return (
+        first.lower() in CUSTOMARY
+        or all(_is_number(cell) for cell in counts)
+        or min(counts.values()) > 1
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_json(path: Path, key: str) -> Column:

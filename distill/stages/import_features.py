@@ -118,16 +118,17 @@ def _block_rows(rows: FeatureRows) -> int:
 def _bad_rows(path: Path, rows: FeatureRows, dtype: str, progress: Progress) -> dict[int, str]:
     """Rows that no store can hold, found by reading everything once."""
     bad: dict[int, str] = {}
-    largest = LARGEST_FLOAT16 if dtype == "float16" else float(np.finfo(np.float32).max)
+    limit = LARGEST_FLOAT16 if dtype == "float16" else float(np.finfo(np.float32).max)
     start = 0
     with progress.task("checking", total=rows.rows, unit="rows") as advance:
         for block in rows.blocks(_block_rows(rows)):
-            with np.errstate(invalid="ignore"):
-                wrong = ~(np.abs(block) <= largest)  # NaN compares false
+            # a limit beyond the block's own range would be infinite in it: infinity would pass
+            largest = min(limit, float(np.finfo(block.dtype).max))
+            wrong = ~(np.abs(block) <= largest)  # NaN compares false
             for row in np.flatnonzero(wrong.any(axis=1)).tolist():
                 dim = int(wrong[row].argmax())
                 value = float(block[row, dim])
-                why = "" if not np.isfinite(value) else f", beyond the {largest:g} of {dtype}"
+                why = "" if not np.isfinite(value) else f", beyond the {limit:g} of {dtype}"
                 bad[start + row] = f"{path}: row {start + row} holds {value:g} in column {dim}{why}"
             start += len(block)
             advance(len(block))
@@ -172,7 +173,7 @@ def _source(
 def _ids(path: Path | None, rows: int) -> Int64[np.ndarray, " rows"] | None:
     if path is None:
         return None
-    values = np.asarray(read_column(path, rows=rows).values)
+    values = np.asarray(read_column(path, rows=rows, what="ids").values)
     if values.dtype.kind not in "iu" or values.ndim != 1:
         try:
             values = np.array([int(str(value)) for value in values.tolist()])
