@@ -10,6 +10,7 @@ from projections.dimension import (
     rankme,
 )
 from projections.discriminant import DiscriminantProjection, oas_shrinkage
+from projections.gathering import gather_fold_moments, gather_moments
 from projections.gaussian import GaussianProjection
 from projections.hadamard import HadamardProjection
 from projections.head_svd import HeadSVDProjection
@@ -27,7 +28,7 @@ from projections.kinds import (
     make_projection,
 )
 from projections.learned import LearnedProjection, learn_projection
-from projections.moments import Moments, gather_fold_moments, gather_moments
+from projections.moments import Moments
 from projections.orthogonal import OrthogonalProjection
 from projections.pca import PCAProjection
 from projections.ridge import nearest_mean_head, ridge_head

@@ -19,7 +19,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from projections.base import DEFAULT_COMPONENTS, ProjectionError, at_least
-from projections.moments import Moments, gather_moments
+from projections.gathering import gather_moments
+from projections.moments import Moments
 
 Fitted = TypeVar("Fitted", bound="FittedProjection")
 OfMoments = TypeVar("OfMoments", bound="MomentsProjection")

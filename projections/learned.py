@@ -22,8 +22,9 @@ from sklearn.utils.validation import validate_data
 
 from projections.base import ProjectionError, at_least
 from projections.fitted import FittedProjection
+from projections.gathering import gather_moments
 from projections.head_svd import head_solution
-from projections.moments import Moments, gather_moments
+from projections.moments import Moments
 from projections.ridge import ridge_head
 
 ASIDE = 0.01  # the seeded step away from the start, relative to it

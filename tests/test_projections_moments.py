@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections import Moments, ProjectionError, gather_fold_moments, gather_moments, moments
+from projections import (
+    Moments,
+    ProjectionError,
+    gather_fold_moments,
+    gather_moments,
+    gathering,
+)
 
 CLASSES, DIM, ROWS = 7, 24, 5000
 Gather = Callable[[np.ndarray, np.ndarray], Moments]
@@ -142,7 +148,7 @@ def test_how_the_rows_are_cut_does_not_matter(at: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "tolerance"), [(moments.BATCH, 1e-6), (2500, 1e-5), (1, 1e-5), (ROWS - 1, 1e-5)]
+    ("at", "tolerance"), [(gathering.BATCH, 1e-6), (2500, 1e-5), (1, 1e-5), (ROWS - 1, 1e-5)]
 )
 def test_two_parts_make_the_whole(at: int, tolerance: float) -> None:
     parts = [gather_moments([block], classes=CLASSES) for block in cut([at])]
