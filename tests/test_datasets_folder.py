@@ -109,6 +109,7 @@ def test_skip_bad_leaves_out_just_the_unreadable_and_records_them(tmp_path: Path
     skipped = [text for split in found.splits.values() for text in split.skipped]
     assert len(skipped) == 2
     assert any("04.png" in text for text in skipped)
+    assert not any("--skip-bad" in text for text in skipped)  # it is given already
     for name, split in found.splits.items():
         expected = [example for example in before.splits[name].ids if example not in (4, 17)]
         assert sorted(split.ids.tolist()) == sorted(expected)

@@ -176,7 +176,7 @@ def test_a_class_with_one_example_stays_in_train_and_is_told() -> None:
     found = dataset([0] * 50 + [1] * 50 + [2])
     assert found.splits["train"].labels is not None
     assert 2 in found.splits["train"].labels
-    assert "1 classes have a single example, which stays in train" in found.notes
+    assert "1 class has a single example, which stays in train" in found.notes
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,9 @@ def test_an_image_that_cannot_be_read_is_named_or_skipped(
     listener = Listener()
     found = say(image_student, str(bad), str(good), skip_bad=True, progress=listener)
     assert [prediction.label for prediction in found.predictions] == ["red"]
-    assert bad.name in listener.said[0]
+    assert listener.said == [f"skipped: {bad}: unreadable image (not an image)"]
+    with pytest.raises(StageError, match="no input could be read; skipped: 1"):
+        say(image_student, str(bad), skip_bad=True)
 
 
 def test_what_is_not_there_is_said(image_student: Path, tmp_path: Path) -> None:
@@ -174,6 +176,24 @@ def test_a_file_that_is_not_text_is_refused(text_student: Path, tmp_path: Path) 
     path.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(BadInputError, match="is not a text file"):
         say(text_student, str(path))
+    found = say(text_student, str(path), "the cat sat", skip_bad=True)
+    assert [p.label for p in found.predictions] == ["red"]
+    with pytest.raises(StageError, match="no input could be read; skipped: 1"):
+        say(text_student, str(path), skip_bad=True)
+
+
+def test_blank_lines_are_left_out_and_said(text_student: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("the dog ran\n\n   \n")
+    listener = Listener()
+    found = say(text_student, "", str(lines), progress=listener)
+    assert [p.input for p in found.predictions] == ["the dog ran"]
+    assert listener.said == [
+        "skipped: blank lines, 1 in all",
+        f"skipped: blank lines of {lines}, 2 in all",
+    ]
+    with pytest.raises(StageError, match="nothing to predict in"):
+        say(text_student, " ")
 
 
 def test_pairs_of_texts_are_lines_with_a_tab(tmp_path: Path) -> None:
@@ -191,6 +211,8 @@ def test_pairs_of_texts_are_lines_with_a_tab(tmp_path: Path) -> None:
     assert len(say(student, "the cat\tit was").predictions) == 1
     with pytest.raises(BadInputError, match="reads pairs of texts, and 'the cat' has no tab"):
         say(student, "the cat")
+    found = say(student, "the cat", "the cat\tit was", skip_bad=True)
+    assert [p.input for p in found.predictions] == ["the cat\tit was"]
 
 
 @pytest.fixture

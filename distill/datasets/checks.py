@@ -64,7 +64,7 @@ def openable(
         try:
             reader.read(row)
         except BadInputError as error:
-            return str(error)
+            return error.problem
         return ""
 
     problems: list[str] = []

@@ -12,11 +12,23 @@ class UnknownDatasetError(DataError):
     """No data set goes by that name."""
 
 
-class BadInputError(DataError):
-    """One example cannot be read; file and row are named. ``skip_bad`` leaves such rows out."""
-
-
 SKIP_HINT = "mend it, or leave such rows out with --skip-bad (data.skip_bad = true)"
+
+
+class BadInputError(DataError):
+    """One example cannot be read; file and row are named. ``skip_bad`` leaves such rows out.
+
+    ``problem`` is what is wrong: all there is to say where the row is left out. As an error it
+    ends in ``advice``.
+    """
+
+    def __init__(self, problem: str, advice: str = SKIP_HINT) -> None:
+        super().__init__(problem, advice)  # both: a worker's pickle makes it anew from these
+        self.problem = problem
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.advice}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

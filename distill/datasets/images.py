@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from distill.datasets.errors import SKIP_HINT, BadInputError
+from distill.datasets.errors import BadInputError
 
 SUFFIXES = frozenset(
     (
@@ -41,11 +41,11 @@ def open_image(content: Path | bytes, where: str) -> Image.Image:
                 read.load()
                 return _rgb(ImageOps.exif_transpose(read))
     except FileNotFoundError as error:
-        raise BadInputError(f"{where}: there is no such image; {SKIP_HINT}") from error
+        raise BadInputError(f"{where}: there is no such image") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         # Pillow's decoders raise all of these on damaged bytes
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise BadInputError(f"{where}: unreadable image ({reason}); {SKIP_HINT}") from error
+        raise BadInputError(f"{where}: unreadable image ({reason})") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

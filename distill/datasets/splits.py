@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64, UInt64
 from distill.config import DataConfig
 from distill.datasets.base import Dataset, Inputs, Part, Source, Split
 from distill.datasets.checks import check_rows, check_splits, openable
-from distill.datasets.errors import SKIP_HINT, BadInputError, DataError
+from distill.datasets.errors import BadInputError, DataError
 from distill.progress import Progress
 
 SPLITS = ("train", "validation", "test")
@@ -169,7 +169,7 @@ def _usable(part: Part, config: DataConfig) -> Int64[np.ndarray, " n"]:
     """Rows that are not known to be bad; without ``skip_bad`` the first bad one is an error."""
     if part.bad and not config.skip_bad:
         more = f" ({len(part.bad)} such rows)" if len(part.bad) > 1 else ""
-        raise BadInputError(f"{part.bad[min(part.bad)]}{more}; {SKIP_HINT}")
+        raise BadInputError(f"{part.bad[min(part.bad)]}{more}")
     keep = np.ones(len(part.reader), bool)
     keep[list(part.bad)] = False
     return np.flatnonzero(keep).astype(np.int64)
@@ -198,7 +198,8 @@ def _carving_notes(
     if part.labels is not None:
         alone = int((np.bincount(part.labels[rows]) == 1).sum())
         if alone:
-            notes.append(f"{alone} classes have a single example, which stays in train")
+            have = "1 class has" if alone == 1 else f"{alone} classes have"
+            notes.append(f"{have} a single example, which stays in train")
     return notes
 
 

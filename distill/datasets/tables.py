@@ -11,7 +11,7 @@ import numpy as np
 from distill.config import DataConfig
 from distill.datasets.base import Part, Source
 from distill.datasets.columns import Columns, choose_columns
-from distill.datasets.errors import SKIP_HINT, BadInputError, DataError
+from distill.datasets.errors import BadInputError, DataError
 from distill.datasets.images import open_image
 from distill.datasets.labels import MISSING, encode_labels
 
@@ -36,7 +36,7 @@ class TableRows:
             return self._image(row, values[0])
         wrong = [value for value in values if not isinstance(value, str)]
         if wrong:
-            raise BadInputError(f"{self.where(row)}: {not_text(wrong[0])}; {SKIP_HINT}")
+            raise BadInputError(f"{self.where(row)}: {not_text(wrong[0])}")
         return values[0] if len(values) == 1 else (values[0], values[1])
 
     def where(self, row: int) -> str:
@@ -52,7 +52,7 @@ class TableRows:
             home = Path(self.files[bisect_right(self.starts, row) - 1]).parent
             path = home / held["path"]
             return open_image(path, f"{self.where(row)}: {path}")
-        raise BadInputError(f"{self.where(row)}: holds no image; {SKIP_HINT}")
+        raise BadInputError(f"{self.where(row)}: holds no image")
 
 
 def not_text(value: Any) -> str:

@@ -13,7 +13,6 @@ from jaxtyping import Float, Int64
 from distill.config import DataConfig
 from distill.datasets import (
     MISSING,
-    BadInputError,
     Column,
     DataError,
     Dataset,
@@ -48,7 +47,7 @@ class _Rows:
         return self.count
 
     def read(self, row: int) -> Any:
-        raise BadInputError(f"{self.where(row)}: imported features have no inputs to read")
+        raise DataError(f"{self.where(row)}: imported features have no inputs to read")
 
     def where(self, row: int) -> str:
         return f"{self.path}: row {row}"
