@@ -47,7 +47,7 @@ ARGUMENTS = {
     "key": "array or column of the features, where a file holds several",
     "label_key": "array or column of the labels",
     "ids": "file of ids, one a row; row numbers unless named",
-    "student": "which student, where a run has several",
+    "student": "name of the student, where a run has several",
     "batch_size": "inputs a batch",
     "device": "auto, cpu, cuda, cuda:1 or mps",
     "skip_bad": "leave out inputs that cannot be read, and say which",
@@ -143,6 +143,8 @@ def _translated(command: Command) -> Callable[..., int]:
     def run_command(**values: Any) -> int:
         switches = {name: values.pop(name, False) for name in ("json", "quiet", "verbose")}
         dry_run = values.pop("dry_run", False)
+        # typer's word for an option that was not given and may be repeated
+        values = {name: None if value == [] else value for name, value in values.items()}
         from distill.bars import Bars
 
         if "config_file" in values:  # `run` takes it in both forms
@@ -183,7 +185,7 @@ def _options(table: type, command: Command) -> list[inspect.Parameter]:
     """An option for each key of a TypedDict; None where it was not given."""
     texts = {name: option.help for name, option in (COMMON | dict(command.special)).items()}
     return [
-        _keyword(name, _narrow(hint) | None, None, ARGUMENTS.get(name) or texts[name])
+        _keyword(name, _narrow(hint) | None, None, texts.get(name) or ARGUMENTS[name])
         for name, hint in typing.get_type_hints(table).items()
     ]
 
@@ -246,12 +248,13 @@ def _narrow(hint: Any) -> Any:
     members = set(typing.get_args(hint))
     if {Path, str} <= members:
         return Path | None if type(None) in members else Path
-    if str in members:
-        return str
-    if typing.get_origin(hint) is list and str in typing.get_args(*members):
-        return list[str]
     if typing.get_origin(hint) is Sequence:
         return list[str]  # the only sequence a command takes: words
+    if str in members:
+        return str
+    lists = [member for member in members if typing.get_origin(member) is list]
+    if lists:  # repeatable; words where any are allowed
+        return list[str] if str in typing.get_args(*typing.get_args(lists[0])) else lists[0]
     return hint
 
 

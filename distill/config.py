@@ -16,7 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 Scalar = bool | int | float | str
 Positive = Annotated[int, Field(ge=1)]
@@ -25,6 +33,18 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Factor = Annotated[float, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+
+
+def _at_least_one(values: tuple) -> tuple:
+    if not values:
+        raise ValueError("must name at least one")
+    return values
+
+
+SomeNames = Annotated[tuple[str, ...], AfterValidator(_at_least_one)]
+SomeFactors = Annotated[tuple[Factor, ...], AfterValidator(_at_least_one)]
+SomeSeeds = Annotated[tuple[Natural, ...], AfterValidator(_at_least_one)]
+SomePenalties = Annotated[tuple[PositiveFloat, ...], AfterValidator(_at_least_one)]
 
 
 class ConfigError(ValueError):
@@ -48,10 +68,21 @@ class DataConfig(Section):
     validation_split: str = "validation"  # carved out of train where the data has none
     test_split: str = "test"  # likewise
     validation_share: Share = 0.15
-    test_share: Share = 0.2
+    test_share: Annotated[Share, Field(validate_default=True)] = 0.2
     seed: Natural = 0  # of the splits and of limit's choice
     limit: Natural = 0  # examples of each split at most; 0 takes all
     skip_bad: bool = False
+
+    @field_validator("test_share")
+    @classmethod
+    def _leaves_training_rows(cls, test: float, info: ValidationInfo) -> float:
+        validation = info.data.get("validation_share", 0.0)  # not there if it is wrong itself
+        if validation + test >= 1:
+            raise ValueError(
+                f"must leave a share to train on: with validation_share = {validation:g} it makes "
+                f"{validation + test:g}"
+            )
+        return test
 
 
 class TeacherConfig(Section):
@@ -92,15 +123,8 @@ class ProjectConfig(Section):
     """Mapping the features to fewer dimensions."""
 
     kind: str = "gaussian"
-    factors: tuple[Factor, ...] = (2, 4, 8, 16)
-    seeds: tuple[Natural, ...] = (0,)
-
-    @field_validator("factors", "seeds")
-    @classmethod
-    def _at_least_one(cls, values: tuple) -> tuple:
-        if not values:
-            raise ValueError("must name at least one")
-        return values
+    factors: SomeFactors = (2, 4, 8, 16)
+    seeds: SomeSeeds = (0,)
 
 
 class ValidateConfig(Section):
@@ -116,30 +140,23 @@ class ValidateConfig(Section):
 class HeadConfig(Section):
     """Linear classifiers on stored features."""
 
-    l2: tuple[PositiveFloat, ...] = (1e-4, 1e-3, 1e-2)
+    l2: SomePenalties = (1e-4, 1e-3, 1e-2)
     max_iterations: Positive = 500
 
 
 class SweepConfig(Section):
     """How far the features can be compressed, and by which map."""
 
-    kinds: tuple[str, ...] = (
+    kinds: SomeNames = (
         "gaussian", "orthogonal", "sparse", "hadamard", "pca", "discriminant", "head-svd",
         "learned",
     )  # fmt: skip
-    factors: tuple[Factor, ...] = (1, 2, 4, 8, 12, 16, 32, 64)
+    factors: SomeFactors = (1, 2, 4, 8, 12, 16, 32, 64)
     seeds: Positive = 5
     tolerance: Share = 0.01  # accuracy that may be lost
     memory_limit: Natural = 0  # bytes for rows and what is made of them; 0: half of what is free
     shipped: Literal["head", "embedding"] = "head"  # by which a width is charged
     neighbours: Positive = 10  # that recall counts
-
-    @field_validator("kinds", "factors")
-    @classmethod
-    def _at_least_one(cls, values: tuple) -> tuple:
-        if not values:
-            raise ValueError("must name at least one")
-        return values
 
     @field_validator("memory_limit", mode="before")
     @classmethod

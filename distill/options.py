@@ -4,8 +4,8 @@ An option is a short name for one or more settings of the config. ``Unpack[Extra
 signature names those a function takes; ``overrides`` turns what was given into settings.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypedDict
 
 
 class Option(NamedTuple):
@@ -61,9 +61,9 @@ class ExtractOptions(TeacherOptions, total=False):
 class ProjectOptions(TypedDict, total=False):
     """Options of ``project``; the factor may be ``auto``."""
 
-    factor: list[float | str]
+    factor: float | Literal["auto"] | list[float | str]
     kind: str
-    seed: list[int]
+    seed: int | list[int]
     tolerance: float
 
 
@@ -78,7 +78,7 @@ class ValidateOptions(TypedDict, total=False):
 class HeadOptions(TypedDict, total=False):
     """Options of ``train-head``."""
 
-    l2: list[float]
+    l2: float | list[float]
 
 
 class SweepOptions(TypedDict, total=False):
@@ -90,7 +90,7 @@ class SweepOptions(TypedDict, total=False):
     tolerance: float
     shipped: str
     memory_limit: str
-    l2: list[float]
+    l2: float | list[float]
 
 
 class StudentOptions(ComputeOptions, total=False):
@@ -116,7 +116,7 @@ class RunOptions(TeacherOptions, total=False):
 
     teach: bool
     dtype: str
-    factor: list[float]
+    factor: float | list[float]
     kind: str
     student: str
     epochs: int
@@ -141,7 +141,7 @@ COMMON = {
         "column of the text; two with a comma for sentence pairs", ("data.text_columns",)
     ),
     "label_column": Option("column of the labels", ("data.label_column",)),
-    "limit": Option("at most this many examples of each split", ("data.limit",)),
+    "limit": Option("at most this many examples of each split; 0 takes all", ("data.limit",)),
     "skip_bad": Option("leave out inputs that cannot be read, and say which", ("data.skip_bad",)),
     "device": Option("auto, cpu, cuda, cuda:1 or mps", ("compute.device",)),
     "workers": Option("processes that read and prepare inputs", ("compute.workers",)),
@@ -209,8 +209,11 @@ RUN = {
         ("teacher.seed", "teach.seed", "project.seeds", "student.seed"),
     ),
 }
-# settings that are lists, given as text with commas
-LISTED = ("data.text_columns", "sweep.kinds", "sweep.factors")
+# settings that are lists; one value alone, or a text with commas, will do
+LISTED = (
+    "data.text_columns", "project.factors", "project.seeds", "head.l2", "sweep.kinds",
+    "sweep.factors",
+)  # fmt: skip
 
 
 def overrides(
@@ -228,15 +231,17 @@ def overrides(
             found |= {"teacher.weights": "random"} if value else {}
         elif name not in table:
             raise TypeError(f"{name!r} is not an option")
-        elif value is not None and value != []:
+        elif value is not None:
             found |= {key: _shaped(key, value) for key in table[name].keys}
     return found
 
 
 def _shaped(key: str, value: Any) -> Any:
-    """Lists where the setting is a list."""
-    if key in LISTED and isinstance(value, str):
+    return several(value) if key in LISTED else value
+
+
+def several(value: Any) -> list[Any]:
+    """Make a list of what may be one: a text is cut at its commas, a single value stands alone."""
+    if isinstance(value, str):
         return [name.strip() for name in value.split(",") if name.strip()]
-    if key == "project.seeds" and isinstance(value, int):
-        return [value]
-    return value
+    return list(value) if isinstance(value, Iterable) else [value]

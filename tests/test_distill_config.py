@@ -46,6 +46,14 @@ def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
         ({"projekt": {}}, "projekt is not a setting; did you mean 'project'?"),
         ({"project": {"factors": [0.5]}}, "greater than or equal to 1, got 0.5"),
         ({"project": {"factors": []}}, "project.factors: must name at least one"),
+        ({"head": {"l2": []}}, "head.l2: must name at least one"),
+        (
+            {"data": {"validation_share": 0.5, "test_share": 0.5}},
+            "data.test_share: must leave a share to train on: with validation_share = 0.5 it makes "
+            "1, got 0.5",
+        ),
+        ({"data": {"validation_share": 0.8}}, "data.test_share: must leave a share to train on"),
+        ({"data": {"validation_share": 2}}, "data.validation_share: input should be less than 1"),
         ({"data": {"test_share": 1.5}}, "data.test_share: input should be less than 1, got 1.5"),
         ({"student": {"loss": "mae"}}, "student.loss: input should be 'mse', 'normalised-mse'"),
         ({"teacher": 3}, "teacher: input should be"),

@@ -1,12 +1,13 @@
 """Options: short names for settings, the same for functions and command line."""
 
 import typing
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from distill import options as o
-from distill.config import settle
+from distill.config import ConfigError, settle
 from distill.options import COMMON, PROJECT, RUN, STUDENT, TEACH, overrides
 
 TABLES: list[tuple[type, dict[str, o.Option]]] = [
@@ -21,8 +22,8 @@ TABLES: list[tuple[type, dict[str, o.Option]]] = [
     (o.ImportOptions, {}),
 ]
 SAMPLES = {
-    str: "cosine", bool: True, int: 3, float: 3.0, list[float]: [3.0], list[int]: [3],
-    list[float | str]: ["3"],
+    str: "cosine", bool: True, int: 3, float: 3.0, float | list[float]: [3.0],
+    int | list[int]: [3], float | Literal["auto"] | list[float | str]: ["3"],
 }  # fmt: skip
 CHOICES: dict[str, Any] = {
     "pooling": "cls", "dtype": "float16", "loss": "cosine", "eps": 0.3, "tolerance": 0.02,
@@ -40,7 +41,7 @@ def test_every_option_sets_something_that_exists(table: type, special: dict[str,
 
 
 def test_what_is_not_given_sets_nothing() -> None:
-    assert overrides({"teacher": None, "factor": [], "random_init": False}) == {}
+    assert overrides({"teacher": None, "factor": None, "random_init": False}) == {}
 
 
 def test_columns_are_split_at_commas() -> None:
@@ -53,8 +54,35 @@ def test_the_lists_of_a_sweep_are_split_at_commas_or_taken_as_they_are() -> None
     found = overrides({"kinds": "gaussian,pca", "factors": [1, 2.5], "memory_limit": "1.5 GB"})
     settled = settle({}, found).sweep
     assert settled.kinds == ("gaussian", "pca")
-    assert settled.factors == (1, 2.5)
+    assert settled.factors == (1.0, 2.5)
     assert settled.memory_limit == 1_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "settled"),
+    [
+        ({"factor": 16}, "factors", (16,)),
+        ({"factor": np.float32(2.5)}, "factors", (2.5,)),
+        ({"factor": "4, 16"}, "factors", (4, 16)),
+        ({"factor": (4, 16)}, "factors", (4, 16)),
+        ({"seed": 3}, "seeds", (3,)),
+    ],
+)
+def test_one_value_does_where_a_list_is_wanted(
+    given: dict[str, Any], key: str, settled: tuple[float, ...]
+) -> None:
+    assert getattr(settle({}, overrides(given, PROJECT)).project, key) == settled
+
+
+def test_one_penalty_and_one_kind_are_lists_of_one() -> None:
+    found = settle({}, overrides({"l2": 0.1, "kinds": "pca", "factors": 4}))
+    assert (found.head.l2, found.sweep.kinds, found.sweep.factors) == ((0.1,), ("pca",), (4,))
+
+
+@pytest.mark.parametrize("name", ["factor", "l2", "kinds", "factors"])
+def test_an_empty_list_is_refused_not_taken_for_nothing(name: str) -> None:
+    with pytest.raises(ConfigError, match="must name at least one"):
+        settle({}, overrides({name: []}))
 
 
 def test_one_seed_is_a_list_of_one_where_a_list_is_wanted() -> None:

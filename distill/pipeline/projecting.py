@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from distill.config import fingerprint
 from distill.findings import Projected, Projections, Validation
-from distill.options import PROJECT, ProjectOptions, ValidateOptions, overrides
+from distill.options import PROJECT, ProjectOptions, ValidateOptions, overrides, several
 from distill.pipeline.building import feature_stores
 from distill.pipeline.learning import fit_heads
 from distill.pipeline.mapping import begins_with_head, map_name, maps_for
@@ -36,8 +36,9 @@ def project(
     Stores that are finished are left as they are; killed, the same call goes on.
     """
     asked = overrides({**options, "factor": None}, PROJECT)
-    factors = options.get("factor") or []
-    if AUTO in factors:
+    given = options.get("factor")
+    factors = None if given is None else several(given)
+    if factors and AUTO in factors:
         if len(factors) > 1:
             raise UserError(f"--factor {AUTO} stands alone; name no other factor beside it")
         with opened_for_writing(run, config, asked) as opened:
