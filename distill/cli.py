@@ -9,15 +9,15 @@ import inspect
 import json
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from distill import options as given
 from distill import pipeline
-from distill.options import COMMON, Option
+from distill.options import COMMON, HEADING, SPECIAL
 
 EXIT_FOUND_WRONG = 1
 EXIT_USER_ERROR = 2
@@ -41,7 +41,6 @@ ARGUMENTS = {
     "repair": "redo the chunks that are damaged",
     "validate": "measure what the map did to distances",
     "split": "train, validation or test",
-    "random_init": "random weights instead of pretrained ones",
     "reference": "store to compare with; the run's features unless named",
     "labels": "file of labels, one a row: npy, npz, csv, txt, json, parquet",
     "key": "array or column of the features, where a file holds several",
@@ -64,22 +63,21 @@ POSITIONAL = {
 
 
 class Command(typing.NamedTuple):
-    """A command: its name, its function, and the options that mean something else in it."""
+    """A command: its name and its function."""
 
     name: str
     call: Callable[..., Any]
-    special: Mapping[str, Option] = {}
 
 
 COMMANDS = (
-    Command("run", pipeline.run, given.RUN),
-    Command("train-teacher", pipeline.train_teacher, given.TEACH),
+    Command("run", pipeline.run),
+    Command("train-teacher", pipeline.train_teacher),
     Command("extract", pipeline.extract),
-    Command("project", pipeline.project, given.PROJECT),
+    Command("project", pipeline.project),
     Command("validate", pipeline.validate),
     Command("train-head", pipeline.train_head),
     Command("sweep", pipeline.sweep),
-    Command("train-student", pipeline.train_student, given.STUDENT),
+    Command("train-student", pipeline.train_student),
     Command("report", pipeline.report),
     Command("import", pipeline.import_features),
     Command("export-store", pipeline.export_store),
@@ -127,10 +125,25 @@ def _app() -> Callable[..., Any]:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_root)
     for command in COMMANDS:
-        text = (inspect.getdoc(command.call) or "").replace("``", "")
+        text = (inspect.getdoc(command.call) or "").partition(HEADING)[0].replace("``", "")
         app.command(command.name, help=text, short_help=text.split("\n")[0])(_translated(command))
     return typer.main.get_command(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"distill {metadata.version('subspace-distill')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say which this is")
+    ] = False,
+) -> None:
+    """What comes before a command."""
 
 
 def _translated(command: Command) -> Callable[..., int]:
@@ -183,9 +196,9 @@ def _parameters(command: Command) -> list[inspect.Parameter]:
 
 def _options(table: type, command: Command) -> list[inspect.Parameter]:
     """An option for each key of a TypedDict; None where it was not given."""
-    texts = {name: option.help for name, option in (COMMON | dict(command.special)).items()}
+    options = COMMON | SPECIAL.get(command.call.__name__, {})
     return [
-        _keyword(name, _narrow(hint) | None, None, texts.get(name) or ARGUMENTS[name])
+        _keyword(name, _narrow(hint) | None, None, options[name].help)
         for name, hint in typing.get_type_hints(table).items()
     ]
 

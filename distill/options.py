@@ -4,7 +4,9 @@ An option is a short name for one or more settings of the config. ``Unpack[Extra
 signature names those a function takes; ``overrides`` turns what was given into settings.
 """
 
-from collections.abc import Iterable, Mapping
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypedDict
 
 
@@ -149,6 +151,7 @@ COMMON = {
         "timm/NAME, torchvision/NAME, hf/NAME-or-folder, or module:factory", ("teacher.name",)
     ),
     "weights": Option("pretrained, random, or a .safetensors or .pth file", ("teacher.weights",)),
+    "random_init": Option("random weights instead of pretrained ones", ()),
     "image_size": Option("pixels a side; 0 takes what the weights want", ("teacher.image_size",)),
     "pooling": Option("mean, cls or pooler (text)", ("teacher.pooling",)),
     "layer": Option("tap this inner module instead of the last feature", ("teacher.layer",)),
@@ -209,11 +212,30 @@ RUN = {
         ("teacher.seed", "teach.seed", "project.seeds", "student.seed"),
     ),
 }
+SPECIAL = {"run": RUN, "train_teacher": TEACH, "project": PROJECT, "train_student": STUDENT}
 # settings that are lists; one value alone, or a text with commas, will do
 LISTED = (
     "data.text_columns", "project.factors", "project.seeds", "head.l2", "sweep.kinds",
     "sweep.factors",
 )  # fmt: skip
+
+
+HEADING = "\n\nOptions\n-------\n"
+
+
+def documented(call: Callable[..., Any]) -> str:
+    """The docstring of a function, and below ``HEADING`` the options that it takes."""
+    texts = COMMON | SPECIAL.get(call.__name__, {})
+    hints = typing.get_type_hints(call)
+    lines = [
+        f"{name} : {inspect.formatannotation(hint)}\n    {texts[name].help}"
+        for parameter in inspect.signature(call).parameters.values()
+        if parameter.kind is parameter.VAR_KEYWORD
+        for table in typing.get_args(hints[parameter.name])
+        for name, hint in typing.get_type_hints(table).items()
+    ]
+    text = inspect.getdoc(call) or ""
+    return text + HEADING + "\n".join(lines) if lines else text
 
 
 def overrides(

@@ -60,11 +60,13 @@ def _taught(found: f.Taught) -> str:
 
 
 def _extracted(found: f.Extracted) -> str:
+    imported = found.dataset.startswith("import:")  # the teacher's name says of what
+    made = found.teacher if imported else f"{found.teacher} on {found.dataset}"
     rows = ", ".join(f"{split.split} {split.rows}" for split in found.splits)
     skipped = [line for split in found.splits for line in split.skipped]
     return "\n".join(
         [
-            f"{found.teacher} on {found.dataset}: {rows} rows of {found.dim} {found.dtype}"
+            f"{made}: {rows} rows of {found.dim} {found.dtype}"
             + (f" and {found.logits} logits" if found.logits else "")
             + f", {size(found.bytes)}, {duration(found.seconds)}",
             *found.notes,

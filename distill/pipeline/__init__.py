@@ -1,5 +1,6 @@
 """The commands as functions: build the parts from a config, run the stages, skip the finished."""
 
+from distill.options import documented
 from distill.pipeline.learning import train_head, train_student
 from distill.pipeline.looking import (
     doctor,
@@ -35,3 +36,7 @@ __all__ = [
     "validate",
     "verify",
 ]
+
+for _command in __all__:
+    if _command != "UserError":  # so that help() names the options, which a signature does not
+        globals()[_command].__doc__ = documented(globals()[_command])

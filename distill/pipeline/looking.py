@@ -201,8 +201,11 @@ def export_store(
 
 def _named_store(run: Run, store: Path | str) -> Path:
     """The folder of a store given by its path, or by its name in the run."""
-    if Path(store).is_dir():
-        return Path(store)
+    path = Path(store)
+    if (path / "features").is_dir():
+        raise UserError(f"{path} is one split; name {path.parent} and --split {path.name}")
+    if path.is_dir():
+        return path
     inside = {"features": run.features} | {
         root.stem: root for root in sorted(run.projections.glob("*.zarr"))
     }
