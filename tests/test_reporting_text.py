@@ -14,6 +14,15 @@ def test_names_become_one_visible_line() -> None:
     assert text.plain("ein Häuschen 猫 👩‍🚀") == "ein Häuschen 猫 👩‍🚀"
 
 
+def test_a_teacher_in_a_folder_goes_by_the_folders_name() -> None:
+    assert text.teacher("hf//home/me/models/minilm") == "hf/minilm"
+    assert text.teacher("hf/~/models/minilm/") == "hf/minilm"
+    assert text.teacher("hf/sentence-transformers/minilm") == "hf/sentence-transformers/minilm"
+    assert text.teacher("timm/resnet50.a1_in1k") == "timm/resnet50.a1_in1k"
+    assert text.teacher("imported from x.npy") == "imported from x.npy"
+    assert text.teacher("") == "imported features"
+
+
 def test_long_names_are_cut() -> None:
     assert text.plain("abcdef", most=6) == "abcdef"
     assert text.plain("abcdefg", most=6) == "abcde…"

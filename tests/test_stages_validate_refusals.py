@@ -46,6 +46,9 @@ def test_other_examples_are_refused(tmp_path: Path) -> None:
         "a/train and c/train hold the same examples in another order: row 0 is example 0 in one "
         f"and 19 in the other; {say}"
     )
+    namesake = make_store(tmp_path / "other" / "a" / "train", rows, ids=ids + 1)
+    whole = f"{store.path} and {namesake.path} hold different examples"
+    assert refused(store, namesake).startswith(whole)
     assert refused(store, moved).startswith("a/train and d/train hold different examples: row 0 is")
 
 

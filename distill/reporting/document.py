@@ -18,6 +18,7 @@ from distill.reporting.text import (
     points,
     rounded,
     size,
+    teacher,
 )
 from distill.reporting.words import full_head, words
 
@@ -34,12 +35,11 @@ def compose(report: Report, derived: Derived) -> Document:
 
 
 def _subtitle(report: Report) -> str:
-    made = plain(report.teacher) or "imported features"
     rows = next((head.test.rows for head in report.heads), 0)
     tested = f" · {count(rows)} test rows" if rows else ""
     return (
-        f"{made} · {plain(report.dataset)} · {count(report.extracted.dim)} features · "
-        f"{count(report.classes)} classes{tested}"
+        f"{teacher(report.teacher)} · {plain(report.dataset)} · "
+        f"{count(report.extracted.dim)} features · {count(report.classes)} classes{tested}"
     )
 
 
@@ -215,7 +215,7 @@ def _history(report: Report) -> Iterator[str]:
     taught, extracted = report.taught, report.extracted
     if taught is not None:
         yield (
-            f"The teacher {plain(taught.teacher)} ({rounded(taught.parameters)} parameters) was "
+            f"The teacher {teacher(taught.teacher)} ({rounded(taught.parameters)} parameters) was "
             f"taught the task for {taught.epochs} epochs ({duration(taught.seconds)}); epoch "
             f"{taught.best_epoch} was best on validation "
             f"({percent(taught.validation_accuracy)} %). Its own head gets "

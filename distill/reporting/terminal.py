@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from distill.findings import Head, Report, Student
 from distill.reporting.derived import Derived, HeadRow, derive
 from distill.reporting.tables import verdict
-from distill.reporting.text import count, factor, percent, plain, points, rounded, three_figures
+from distill.reporting.text import (
+    count,
+    factor,
+    percent,
+    plain,
+    points,
+    rounded,
+    teacher,
+    three_figures,
+)
 
 WIDTH = 100
 LEAST_NAME = 8
@@ -24,10 +33,10 @@ def compression_table(report: Report) -> str:
 
 
 def _caption(report: Report) -> str:
-    made = plain(report.teacher) or "imported features"
     rows = next((head.test.rows for head in report.heads), 0)
     return (
-        f"{plain(report.title)}: {made}, {count(report.extracted.dim)} features, "
+        f"{plain(report.title)}: {teacher(report.teacher)}, "
+        f"{count(report.extracted.dim)} features, "
         f"{count(report.classes)} classes, {count(rows)} test rows"
     )
 

@@ -1,6 +1,7 @@
 """How numbers and names are written: one function a kind of quantity, the same in every format."""
 
 import unicodedata
+from pathlib import PurePath
 
 from distill.findings import Difference, Interval
 
@@ -28,6 +29,16 @@ def _shown(character: str) -> str:
         return "\N{REPLACEMENT CHARACTER}"
     reverses = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
     return "" if reverses else character
+
+
+def teacher(name: str) -> str:
+    """hf//home/me/minilm -> hf/minilm: of a folder only its own name; imported features have none.
+
+    A place on one machine means nothing to who reads the report, and may be private.
+    """
+    family, _, place = name.partition("/")
+    local = place.startswith(("/", "~", "."))
+    return plain(f"{family}/{PurePath(place).name}" if local else name) or "imported features"
 
 
 def percent(share: float) -> str:

@@ -157,7 +157,10 @@ def validate(
 def _same_examples(reference: FeatureStore, candidate: FeatureStore) -> Int64[np.ndarray, " rows"]:
     """Ids of both, if they hold the same examples in the same order."""
     ids, others = reference.ids(), candidate.ids()
-    both = f"{_name(reference)} and {_name(candidate)}"
+    names = [_name(reference), _name(candidate)]
+    if names[0] == names[1]:  # of two runs
+        names = [str(reference.path), str(candidate.path)]
+    both = " and ".join(names)
     if len(ids) != len(others):
         raise StageError(
             f"{both} hold different examples: {len(ids)} rows and {len(others)}; compare stores "
