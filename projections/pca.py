@@ -8,11 +8,14 @@ Whitened, each direction is divided by the standard deviation along it.
 from typing import Any, ClassVar, final
 
 import numpy as np
+from jaxtyping import Float64
+from sklearn.utils.validation import validate_data
 
-from projections.eigen import leading_eigen
+from projections.eigen import LEAST_DIM, leading_eigen, leading_of_rows
 from projections.fitted import MomentsProjection, Solution
 from projections.moments import Moments
 
+FEW = 16  # directions of so many times the columns take less work than a covariance
 FLOOR = 1e-7  # of the largest variance: below it lies the rounding of float32 rows
 
 
@@ -34,8 +37,35 @@ class PCAProjection(MomentsProjection):
         super().__init__(n_components)
         self.whiten = whiten
 
+    def fit(self, X: Any, y: Any = None) -> "PCAProjection":
+        """Fit on these rows alone.
+
+        Few directions of many columns are found without a covariance, which would be more work.
+        They keep the most variance that so many can to about a thousandth, and no further rows can
+        be taken then: for that, begin with ``partial_fit``.
+        """
+        X = validate_data(self, X, dtype=[np.float32, np.float64])
+        rows, dim = X.shape
+        found = None
+        # any other type of width, wrong or right, is for the general way
+        if type(self.n_components) is int and LEAST_DIM <= dim <= rows:
+            few = 1 <= self.n_components <= dim / FEW
+            found = leading_of_rows(X, self.n_components) if few else None
+        if found is None:
+            return super().fit(X, y)
+        self.__dict__.pop("moments_", None)
+        mean, (variances, directions) = found
+        self._keep(mean, self._solution(variances, directions))
+        return self
+
     def _solve(self, moments: Moments, dim_out: int) -> Solution:
-        variances, directions = leading_eigen(moments.covariance, dim_out)
+        return self._solution(*leading_eigen(moments.covariance, dim_out))
+
+    def _solution(
+        self,
+        variances: Float64[np.ndarray, " dim_out"],
+        directions: Float64[np.ndarray, "dim dim_out"],
+    ) -> Solution:
         varies = variances > FLOOR * variances[0]
         if self.whiten and varies.any():
             directions = directions / np.sqrt(np.maximum(variances, variances[varies].min()))

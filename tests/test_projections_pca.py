@@ -194,6 +194,57 @@ def test_where_few_do_not_come_quickly_lapack_finds_them(values: np.ndarray) -> 
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(40), atol=1e-10)
 
 
+def of_variances(variances: np.ndarray, rows: int = 1200) -> np.ndarray:
+    """Float32 rows whose covariance has exactly these eigenvalues, 9 away from the origin."""
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal((rows, len(variances)))
+    numbers = scipy.linalg.qr(numbers - numbers.mean(axis=0), mode="economic")[0]
+    turned = scipy.linalg.qr(rng.standard_normal((len(variances),) * 2))[0]
+    return np.asarray(numbers * np.sqrt(rows * variances) @ turned + 9, dtype=np.float32)
+
+
+FEW = [name for name in SPECTRA if name != "slow"]
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_few_directions_of_rows_need_no_covariance(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They keep all but about a thousandth of the variance that the best keep."""
+    values = np.sort(SPECTRA[name])[::-1]
+    rows = of_variances(values)
+    exact = PCAProjection(30).fit_moments(gather([(rows, None)]))
+    monkeypatch.setattr(PCAProjection, "fit_moments", None)  # is not called
+    fitted = PCAProjection(30).fit(rows)
+    matrix = fitted.matrix.astype(np.float64)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(30), atol=1e-6)
+    kept = np.cov(rows.astype(np.float64) @ matrix, rowvar=False, bias=True)
+    assert (1 - 2 * eigen.GAIN) * values[:30].sum() < np.trace(kept) <= values[:30].sum() * 1.0001
+    np.testing.assert_allclose(fitted.strengths_, np.diag(kept), rtol=1e-3)
+    np.testing.assert_allclose(fitted.mean, exact.mean, rtol=1e-5)
+    assert abs(float(fitted.matrix[:, 0] @ exact.matrix[:, 0])) > 0.999 or name == "plateau"
+    with pytest.raises(ProjectionError, match="does not hold its moments: fit it anew"):
+        fitted.partial_fit(rows)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(of_variances(1 / np.arange(1, 601)) * np.float32(1e25), id="large"),
+        pytest.param((of_variances(1 / np.arange(1, 601)) - 9) * np.float32(1e-20), id="small"),
+        pytest.param(np.full((1200, 600), 4, dtype=np.float32), id="constant"),
+        pytest.param(of_variances(np.where(np.arange(600) < 5, 1.0, 0.0)), id="rank-5"),
+    ],
+)
+def test_rows_that_float32_cannot_square_are_fitted_all_the_same(rows: np.ndarray) -> None:
+    fitted = PCAProjection(30).fit(rows)
+    exact = PCAProjection(30).fit_moments(gather([(rows, None)]))
+    np.testing.assert_allclose(
+        fitted.strengths_, exact.strengths_, rtol=0.1, atol=1e-2 * exact.strengths_.max()
+    )
+    np.testing.assert_allclose(fitted.matrix.T @ fitted.matrix, np.eye(30), atol=1e-5)
+
+
 @given(known=st.integers(0, 5), count=st.integers(1, 5), seed=st.integers(0, 99))
 def test_what_is_left_is_uncorrelated_with_what_is_known(known: int, count: int, seed: int) -> None:
     covariance = np.cov(correlated_rows(60, 10, seed).astype(np.float64), rowvar=False)
