@@ -13,6 +13,8 @@ from distill.findings import Difference, Distortion, Interval, Score
 
 Z = 1.959963984540054  # the normal's 97.5 % quantile
 BINS = 60
+COOLEST, HOTTEST = 0.01, 100.0  # temperatures that are looked among
+ROUNDING = 1e-6  # of the longest weight: two nearer than this are the same
 
 
 def accuracy(labels: Int64[np.ndarray, " rows"], predicted: Int64[np.ndarray, " rows"]) -> float:
@@ -169,3 +171,95 @@ def _ranks(values: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return (ends - (counts + 1) / 2)[which]
+
+
+def log_likelihoods(
+    logits: Float[np.ndarray, "rows classes"], labels: Int64[np.ndarray, " rows"]
+) -> Float64[np.ndarray, " rows"]:
+    """Natural logarithm of the probability that softmax gives each row's own class."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    own = shifted[np.arange(len(labels)), labels]
+    return np.asarray(own - np.log(np.exp(shifted).sum(axis=1)))
+
+
+def expected_calibration_error(
+    probabilities: Float[np.ndarray, "rows classes"],
+    labels: Int64[np.ndarray, " rows"],
+    bins: int = 15,
+) -> float:
+    """Mean over rows of |accuracy - confidence| of the bin of their confidence.
+
+    Confidence is the largest probability, in ``bins`` bins of equal width, each without its lower
+    edge; of equal probabilities the first class is predicted (Guo et al., 2017, arXiv:1706.04599,
+    equation 3).
+    """
+    if len(labels) == 0:
+        raise ValueError("no rows to score")
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    apart = np.bincount(place, weights=right - confidence, minlength=bins)
+    return float(np.abs(apart).sum() / len(labels))
+
+
+def fit_temperature(
+    logits: Float[np.ndarray, "rows classes"], labels: Int64[np.ndarray, " rows"]
+) -> float:
+    """Number that logits are divided by so that their likelihood is greatest; in [0.01, 100].
+
+    The mean log-likelihood is concave in 1 / T (Guo et al., 2017, arXiv:1706.04599, section 4.2).
+    Where every row is right, ever smaller temperatures are better: then it is 0.01.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if len(labels) == 0:
+        raise ValueError("no rows to score")
+
+    def loss(log_inverse: float) -> float:
+        return -float(log_likelihoods(logits * np.exp(log_inverse), labels).mean())
+
+    bounds = (-float(np.log(COOLEST)), -float(np.log(HOTTEST)))
+    found = minimize_scalar(loss, bounds=bounds[::-1], method="bounded", options={"xatol": 1e-6})
+    ends = {bound: loss(bound) for bound in bounds}
+    best = min(ends, key=lambda bound: ends[bound])
+    return float(np.exp(-(best if ends[best] <= float(found.fun) else float(found.x))))
+
+
+def margins(
+    logits: Float[np.ndarray, "rows classes"], labels: Int64[np.ndarray, " rows"]
+) -> Float64[np.ndarray, " rows"]:
+    """Logit of each row's own class less the largest of the others: above 0 where it is right."""
+    found = logits.astype(np.float64)
+    which = np.arange(len(labels))
+    own = found[which, labels].copy()
+    found[which, labels] = -np.inf
+    return np.asarray(own - found.max(axis=1))
+
+
+def geometric_margins(
+    logits: Float[np.ndarray, "rows classes"],
+    labels: Int64[np.ndarray, " rows"],
+    weight: Float[np.ndarray, "classes dim"],
+) -> Float64[np.ndarray, " rows"]:
+    """Distance in features from each row to the nearest boundary of its class; below 0 if wrong.
+
+    min over other classes j of (z_y - z_j) / ||w_y - w_j||. Classes of equal weights have no
+    boundary and are left out.
+    """
+    z = logits.astype(np.float64)
+    w = weight.astype(np.float64)
+    squares = (w * w).sum(axis=1)
+    apart = np.sqrt(np.maximum(squares[:, None] + squares - 2 * w @ w.T, 0.0))
+    apart[apart <= ROUNDING * np.sqrt(squares.max(initial=0.0))] = np.nan
+    np.fill_diagonal(apart, np.nan)
+    ratio = (z[np.arange(len(labels)), labels][:, None] - z) / apart[labels]
+    return np.asarray(np.nanmin(np.where(np.isnan(ratio), np.inf, ratio), axis=1))
+
+
+def margin_kept(
+    reference: Float[np.ndarray, " rows"], found: Float[np.ndarray, " rows"]
+) -> float | None:
+    """Median margin over that of a reference on the same rows; None where that is not above 0."""
+    middle = float(np.median(reference))
+    return float(np.median(found)) / middle if middle > 0 else None
