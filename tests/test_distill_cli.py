@@ -244,7 +244,7 @@ def test_validate_fails_a_wrong_map(run_copy: Path, call: Command) -> None:
         (["export-store", "none.zarr", "x.npy"], ["none.zarr"]),
         (["projekt"], ["No such command 'projekt'"]),
         (["project", "--factr", "3"], ["--factr", "--factor"]),
-        (["project", "--factor", "x"], ["--factor", "valid number"]),
+        (["project", "--factor", "x"], ["project.factors", "valid number", "'x'"]),
         (["project"], ["no features"]),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
