@@ -22,9 +22,9 @@ def some_logits(rows: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndar
 
 
 def test_the_error_of_a_case_by_hand() -> None:
-    # two bins: (0, 0.5] holds one row, wrong, sure by 0.5; (0.5, 1] three, two right, sure by 0.8
+    # two bins: (0, 0.5] holds one row, right, sure by 0.5; (0.5, 1] three, two right, sure by 0.8
     probabilities = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
-    labels = np.array([1, 0, 1, 1])
+    labels = np.array([0, 0, 1, 1])
     assert expected_calibration_error(probabilities, labels, bins=2) == pytest.approx(
         0.25 * 0.5 + 0.75 * abs(2 / 3 - 0.8)
     )
