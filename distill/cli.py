@@ -156,8 +156,6 @@ def _translated(command: Command) -> Callable[..., int]:
     def run_command(**values: Any) -> int:
         switches = {name: values.pop(name, False) for name in ("json", "quiet", "verbose")}
         dry_run = values.pop("dry_run", False)
-        # typer's word for an option that was not given and may be repeated
-        values = {name: None if value == [] else value for name, value in values.items()}
         from distill.bars import Bars
 
         if "config_file" in values:  # `run` takes it in both forms
