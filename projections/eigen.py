@@ -21,7 +21,7 @@ LEAST, WIDEST = (
 )  # a basis of 6 times the vectors, counted as 64 at least, and LAPACK is as fast
 LOADING = 1e-9  # of the mean variance, so that what is left of a singular covariance has an order
 GAIN = 1e-3  # of the variance kept: what the last block may have brought, if it is to be the last
-BATCH = 2048  # rows that are multiplied while the cache holds them
+BATCH = 512  # rows that are multiplied while the cache holds them
 SAFE = (1e-28, 1e28)  # variances outside are not safe in float32
 
 Eigen = tuple[Float64[np.ndarray, " count"], Float64[np.ndarray, "dim count"]]
