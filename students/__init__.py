@@ -13,6 +13,7 @@ from students.encoders import (
 from students.errors import (
     CheckpointError,
     DivergedError,
+    HeadError,
     RecipeError,
     StudentError,
     StudentWeightsError,
@@ -31,7 +32,8 @@ from students.feeds import (
     windowed_order,
     with_targets,
 )
-from students.heads import FittedHead, HeadError, fit_head, load_head, save_head
+from students.head_files import load_head, save_head
+from students.heads import FittedHead, fit_head, fit_path
 from students.inference import evaluate_logits, forward_rows
 from students.losses import DISTANCES, LabelLoss, LogitLoss, SubspaceLoss, get_distance
 from students.recipe import Evaluation, Recipe
@@ -72,6 +74,7 @@ __all__ = [
     "evaluate_logits",
     "fit",
     "fit_head",
+    "fit_path",
     "forward_rows",
     "fresh_head",
     "get_distance",

@@ -28,6 +28,10 @@ class CheckpointError(StudentError):
     """A checkpoint cannot be read, or belongs to other settings."""
 
 
+class HeadError(StudentError):
+    """A head cannot be fitted on this data, or a file does not hold the head it should."""
+
+
 class DivergedError(StudentError):
     """The loss became NaN or infinite."""
 
