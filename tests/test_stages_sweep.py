@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Stores, Sw
     """One finished sweep, to be looked at and not changed."""
     folder = tmp_path_factory.mktemp("sweep")
     stores = stores_of(folder, data())
-    return folder, stores, swept(stores, folder)
+    return folder, stores, swept(stores, folder, seeds=5)
 
 
 def cell(folder: Path, name: str) -> Cell:
@@ -155,10 +155,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
 def test_in_memory_every_chunk_is_read_once_whatever_the_maps(tmp_path: Path, reads: Reads) -> None:
     stores = stores_of(tmp_path, data())
     kinds = ("gaussian", "pca", "discriminant", "head-svd")
-    first = swept(stores, tmp_path, kinds=kinds, factors=(1, 2, 3, 6, 12), seeds=2)
+    first = swept(stores, tmp_path, kinds=kinds, factors=(1, 2, 6), seeds=1)
     assert [reads.times(split) for split in SIZES] == [{1}, {1}, {1}]
     reads.chunks.clear()
-    again = swept(stores, tmp_path, kinds=kinds, factors=(1, 2, 3, 6, 12), seeds=2)
+    again = swept(stores, tmp_path, kinds=kinds, factors=(1, 2, 6), seeds=1)
     assert reads.chunks == []
     assert timeless(again) == timeless(first)
 
@@ -173,7 +173,7 @@ def test_the_test_rows_are_read_when_every_choice_is_written(
         if store.path.name == "test" and column.name == "features":
             (choices,) = tmp_path.glob("sweep/*/choices.json")
             seen.append(choices.read_text())
-            assert len(cells_of(tmp_path)) >= 25
+            assert len(cells_of(tmp_path)) == 2 * 6  # a cell each, and what the full heads leave
         read_into(store, column, index, into)
 
     monkeypatch.setattr(FeatureStore, "read_into", watched)
@@ -184,17 +184,17 @@ def test_the_test_rows_are_read_when_every_choice_is_written(
 
 def test_another_tolerance_or_kind_makes_only_what_is_new(tmp_path: Path, reads: Reads) -> None:
     stores = stores_of(tmp_path, data())
-    swept(stores, tmp_path, kinds=("gaussian",), seeds=2)
+    swept(stores, tmp_path, kinds=("gaussian",), seeds=1)
     before = cells_of(tmp_path)
     reads.chunks.clear()
-    looser = swept(stores, tmp_path, kinds=("gaussian",), seeds=2, tolerance=0.9)
+    looser = swept(stores, tmp_path, kinds=("gaussian",), seeds=1, tolerance=0.9)
     assert reads.chunks == []
     assert cells_of(tmp_path) == before
     assert (looser.best.kind, looser.best.dim_out) == ("gaussian", 4)
-    swept(stores, tmp_path, kinds=("gaussian", "pca"), seeds=3)
+    swept(stores, tmp_path, kinds=("gaussian", "pca"), seeds=2)
     after = cells_of(tmp_path)
     assert {name: after[name] for name in before} == before
-    assert len(after) == 3 * 6
+    assert len(after) == 2 * 6
 
 
 def test_rows_that_do_not_fit_give_the_same_answer_from_chunks(
@@ -202,12 +202,12 @@ def test_rows_that_do_not_fit_give_the_same_answer_from_chunks(
 ) -> None:
     rows = data()
     here, there = (stores_of(tmp_path / name, rows) for name in ("here", "there"))
-    held = swept(here, tmp_path / "here", kinds=("gaussian", "pca", "learned"), seeds=2)
+    held = swept(here, tmp_path / "here", kinds=("pca", "learned"), seeds=1)
     reads.chunks.clear()
     told = Told()
     streamed = swept(
         there, tmp_path / "there",
-        kinds=("gaussian", "pca", "learned"), seeds=2, memory_limit=30_000, progress=told,
+        kinds=("pca", "learned"), seeds=1, memory_limit=30_000, progress=told,
     )  # fmt: skip
     assert max(reads.times("train")) > 2
     assert any("learned maps are trained on all features at once" in line for line in told.said)
@@ -243,7 +243,7 @@ def test_factors_and_widths_that_are_left_out_are_said(tmp_path: Path) -> None:
 def test_fewer_rows_than_dimensions(tmp_path: Path) -> None:
     told = Told()
     stores = stores_of(tmp_path, data(train=12, validation=12, test=20))
-    found = swept(stores, tmp_path, progress=told, factors=(1.5, 6), seeds=5)
+    found = swept(stores, tmp_path, progress=told, factors=(1.5, 6), seeds=2)
     assert "pca maps are fitted on as few as 12 rows, which k = 16 exceed: left out there" in (
         told.said
     )
@@ -262,7 +262,7 @@ def test_a_class_of_one_row_and_features_that_do_not_vary(tmp_path: Path) -> Non
             labels[0] = 5
     found = swept(
         stores_of(tmp_path, rows), tmp_path,
-        kinds=("gaussian", "pca", "discriminant", "head-svd", "learned"), factors=(2, 6), seeds=5,
+        kinds=("gaussian", "pca", "discriminant", "head-svd", "learned"), factors=(6,), seeds=2,
     )  # fmt: skip
     text = json.dumps(found.to_json(), allow_nan=False)  # every number is finite
     assert "NaN" not in text

@@ -48,17 +48,17 @@ def times_of(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.glob("sweep/*/*/*.json")}
 
 
-@pytest.mark.parametrize("cells", [1, 4, 10, 11, 16])
+@pytest.mark.parametrize("cells", [1, 4, 10, 16])
 def test_interrupted_anywhere_it_ends_the_same(tmp_path: Path, cells: int) -> None:
     rows = data()
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    found = swept(stores_of(whole, rows), whole, seeds=2)
+    found = swept(stores_of(whole, rows), whole)
     stores = stores_of(cut, rows)
     with pytest.raises(KeyboardInterrupt):
-        swept(stores, cut, seeds=2, progress=Interrupting(cells))
+        swept(stores, cut, progress=Interrupting(cells))
     before = times_of(cut)
     assert len(before) == cells
-    resumed = swept(stores, cut, seeds=2)
+    resumed = swept(stores, cut)
     assert timeless(resumed) == timeless(found)
     assert files_of(cut) == files_of(whole)
     after = times_of(cut)
@@ -82,17 +82,17 @@ def slowly(self, path):
     time.sleep(0.03)
 
 Record.save = slowly
-swept(open_splits(folder / "features.zarr"), folder, kinds=("pca", "head-svd"), seeds=3)
+swept(open_splits(folder / "features.zarr"), folder, kinds=("pca", "head-svd"))
 """
 
 
 def test_killed_twice_it_ends_the_same(tmp_path: Path) -> None:
     kinds = ("pca", "head-svd")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    found = swept(stores_of(whole, data()), whole, kinds=kinds, seeds=3)
+    found = swept(stores_of(whole, data()), whole, kinds=kinds)
     stores_of(cut, data())
     kept: dict[str, bytes] = {}
-    for saved, pause in ((3, 0.01), (5, 0.045)):
+    for saved, pause in ((3, 0.01), (4, 0.045)):
         command = [sys.executable, "-c", SWEEP_SLOWLY, str(cut)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as running:
             assert running.stdout is not None
@@ -105,7 +105,7 @@ def test_killed_twice_it_ends_the_same(tmp_path: Path) -> None:
         assert len(cells) > len(kept)
         assert {name: cells[name] for name in kept} == kept
         kept = {name: content for name, content in cells.items() if name.endswith(".json")}
-    resumed = swept(open_splits(cut / "features.zarr"), cut, kinds=kinds, seeds=3)
+    resumed = swept(open_splits(cut / "features.zarr"), cut, kinds=kinds)
     assert timeless(resumed) == timeless(found)
     assert files_of(cut) == files_of(whole)
 

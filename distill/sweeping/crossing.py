@@ -4,7 +4,8 @@ Each cell is one JSON file, written whole when it is done: whatever kills a swee
 were finished stay. Beside the full head's cell lies what the seed's other cells take from it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -23,10 +24,12 @@ from distill.sweeping.full import full_heads, logits_of
 from distill.sweeping.maps import FULL, Part, maps_of, middle
 from distill.sweeping.parts import Folded, fold_rows
 from distill.sweeping.rows import Rows
+from distill.sweeping.side_by_side import side_by_side
 from projections import Projection, ProjectionError, retained_separation
 from students import fit_path
 
 Name = tuple[str, int]  # kind and width
+Share = float | None
 
 
 @final
@@ -113,28 +116,45 @@ class _Seed:
         if full is None:
             made[name], full = self._make_full()
             advance(name in missing)
+        part = Part(
+            moments=moments, weight=full.weight, rows=self.rows, labels=self.labels,
+            chosen=split.fit,
+        )  # fmt: skip
+        with closing(self._cells(self._maps(missing, part), full)) as cells:
+            for cell in cells:
+                made[cell.kind, cell.dim_out] = cell
+                advance(1)
+        return made
+
+    def _maps(self, missing: Sequence[Name], part: Part) -> Iterator[tuple[Projection, Share]]:
+        """Each missing map, and the share of the classes' separation that it retains."""
         for kind, family in self.work.dims.items():
-            dims = [k for other, k in missing if other == kind]
-            part = Part(
-                moments=moments, weight=full.weight, rows=self.rows, labels=self.labels,
-                chosen=split.fit,
-            )  # fmt: skip
             maps = maps_of(
-                kind, dims, part,
+                kind, [k for other, k in missing if other == kind], part,
                 widest=max(family), seed=self.seed,
                 l2=middle(self.work.l2), max_iterations=self.work.max_iterations,
             )  # fmt: skip
-            kept = _separations(part, maps)
-            for projection, share, mapped in zip(maps, kept, self.rows.mapped(maps), strict=True):
-                cell = self._make(projection, share, mapped, full)
-                made[kind, cell.dim_out] = cell
-                advance(1)
-        return made
+            yield from zip(maps, _separations(part, maps), strict=True)
+
+    def _cells(self, maps: Iterator[tuple[Projection, Share]], full: Full) -> Generator[Cell]:
+        """The cells of these maps: side by side in memory, else as many as are read together."""
+        if self.rows.fits:
+
+            def make(pair: tuple[Projection, Share]) -> Cell:
+                (mapped,) = self.rows.mapped(pair[:1])
+                return self._make(*pair, mapped, full)
+
+            yield from side_by_side(make, maps, logits=self.rows.count * self.work.classes)
+            return
+        pairs = list(maps)
+        mapped_rows = self.rows.mapped([projection for projection, _ in pairs])
+        for (projection, share), mapped in zip(pairs, mapped_rows, strict=True):
+            yield self._make(projection, share, mapped, full)
 
     def _make(
         self,
         projection: Projection,
-        separation: float | None,
+        separation: Share,
         mapped: Float32[np.ndarray, "rows k"],
         full: Full,
     ) -> Cell:
@@ -221,7 +241,7 @@ def read_full(path: Path) -> Full | None:
         return None
 
 
-def _separations(part: Part, maps: Sequence[Projection]) -> list[float | None]:
+def _separations(part: Part, maps: Sequence[Projection]) -> list[Share]:
     """Share of the class pairs' separation that each map retains; None where nothing is apart."""
     try:
         found = retained_separation(part.moments, [one.matrix for one in maps])

@@ -15,7 +15,7 @@ from distill.neighbours import (
     pair_distances,
 )
 
-SAMPLE = 2000  # rows among which neighbours are looked for
+SAMPLE = 1000  # rows among which neighbours are looked for
 QUERIES = 500
 PAIRS = 5000
 

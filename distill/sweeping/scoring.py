@@ -27,6 +27,7 @@ from distill.sweeping.choosing import Choice, band
 from distill.sweeping.full import full_heads, logits_of
 from distill.sweeping.maps import FULL, Part, is_seeded, maps_of
 from distill.sweeping.rows import Rows
+from distill.sweeping.side_by_side import side_by_side
 from projections import Moments, Projection
 from students import FittedHead, fit_path
 
@@ -150,11 +151,25 @@ class _Scorer:
                 widest=self.widest[kind], seed=seed,
                 l2=examined.middle_l2, max_iterations=examined.max_iterations,
             )  # fmt: skip
-            for choice, projection, fitted_on, scored_on in zip(
-                family, maps, examined.train.mapped(maps), examined.test.mapped(maps), strict=True
+            pairs = list(zip(family, maps, strict=True))
+            if examined.train.fits and examined.test.fits:
+                yield from side_by_side(
+                    lambda pair: self._mapped_cell(*pair, seed),
+                    pairs,
+                    logits=examined.train.count * examined.classes,
+                )
+                continue
+            for (choice, projection), fitted_on, scored_on in zip(
+                pairs, examined.train.mapped(maps), examined.test.mapped(maps), strict=True
             ):
                 head = self._fit(fitted_on, choice)
                 yield self._cell(choice, seed, projection, head, head.logits(scored_on))
+
+    def _mapped_cell(self, choice: Choice, projection: Projection, seed: int) -> TestCell:
+        (fitted_on,) = self.examined.train.mapped([projection])
+        head = self._fit(fitted_on, choice)
+        (scored_on,) = self.examined.test.mapped([projection])
+        return self._cell(choice, seed, projection, head, head.logits(scored_on))
 
     def _full_head(self) -> FittedHead:
         if self._full is None:
