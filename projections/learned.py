@@ -184,20 +184,14 @@ def _descend(
         first, second, bias = np.split(flat, ends)
         return first.reshape(shapes[0]), second.reshape(shapes[1]), bias
 
-    def objective(
+    def flat_objective(
         flat: Float64[np.ndarray, " parameters"],
     ) -> tuple[float, Float64[np.ndarray, " parameters"]]:
-        P, V, b = parts(flat)
-        value, gradients = _cross_entropy(rows, targets, P, V, b)
-        inner, outer = P.T @ P, V.T @ V
-        gradients[0] += l2 * (P @ outer)
-        gradients[1] += l2 * (V @ inner)
-        return value + l2 / 2 * float(np.vdot(inner, outer)), np.concatenate(
-            [gradient.ravel() for gradient in gradients]
-        )
+        value, gradients = _objective(rows, targets, l2, *parts(flat))
+        return value, np.concatenate([gradient.ravel() for gradient in gradients])
 
     found = scipy.optimize.minimize(
-        objective,
+        flat_objective,
         np.concatenate([(directions * balance).ravel(), (mixing / balance).ravel(), bias]),
         jac=True,
         method="L-BFGS-B",
@@ -207,14 +201,15 @@ def _descend(
     return V @ P.T, float(found.fun)
 
 
-def _cross_entropy(
+def _objective(
     rows: Rows,
     targets: Int64[np.ndarray, " rows"],
+    l2: float,
     P: Float64[np.ndarray, "dim width"],
     V: Float64[np.ndarray, "classes width"],
     b: Float64[np.ndarray, " classes"],
 ) -> tuple[float, list[np.ndarray]]:
-    """Mean cross-entropy of V Pᵀ x + b and its gradients: float32 products, float64 sums."""
+    """Value and gradients by P, V and b: products with rows are float32, sums float64."""
     down, up, shift = (array.astype(np.float32) for array in (P, V, b))
     gradients = [np.zeros(array.shape) for array in (P, V, b)]
     value = 0.0
@@ -233,4 +228,8 @@ def _cross_entropy(
         gradients[0] += block.T @ (chances @ up)
         gradients[1] += chances.T @ numbers
         gradients[2] += chances.sum(axis=0, dtype=np.float64)
-    return value / len(rows), [gradient / len(rows) for gradient in gradients]
+    gradients = [gradient / len(rows) for gradient in gradients]
+    inner, outer = P.T @ P, V.T @ V  # |V Pᵀ|² is the trace of their product
+    gradients[0] += l2 * (P @ outer)
+    gradients[1] += l2 * (V @ inner)
+    return value / len(rows) + l2 / 2 * float(np.vdot(inner, outer)), gradients

@@ -242,6 +242,7 @@ def test_classes_of_one_row_and_of_none_do_no_harm() -> None:
     moments = gather_moments([(FEATURES, labels)], classes=9)  # 6 and 8 have no row
     projection = fitted(DIM, moments)
     assert projection.describe()["filled"] == DIM - CLASSES
+    assert DiscriminantProjection().fit_moments(moments).dim_out == CLASSES
     assert np.isfinite(projection.transform(FEATURES)).all()
     singles = gather_moments([(FEATURES[:5], np.arange(5))], classes=5)
     assert np.isfinite(fitted(5, singles).matrix).all()

@@ -17,7 +17,7 @@ from projections import (
     learn_projection,
     nearest_mean_head,
 )
-from projections.learned import BLOCK, _cross_entropy
+from projections.learned import BLOCK, _objective
 
 CLASSES, DIM, ROWS, L2 = 7, 16, 900, 1e-2
 
@@ -91,6 +91,8 @@ def test_at_the_rank_of_a_full_head_it_is_the_full_head() -> None:
     full = least_objective(np.eye(DIM, dtype=np.float32))
     for k in (CLASSES - 1, CLASSES + 2):
         assert learned(k).objective_ == pytest.approx(full, rel=1e-4)
+    truncated = HeadSVDProjection(CLASSES - 1).fit_head(MOMENTS, HEAD)
+    np.testing.assert_allclose(learned(CLASSES - 1).strengths_, truncated.strengths_, rtol=0.02)
     assert learned(CLASSES + 2).describe()["filled"] == 3
     assert learned(CLASSES - 1).describe()["filled"] == 0
 
@@ -108,9 +110,10 @@ def test_the_gradient_is_that_of_the_objective(rows: int) -> None:
 
     def value(P: np.ndarray, V: np.ndarray, b: np.ndarray) -> float:
         logs = log_softmax(features.astype(np.float64) @ P @ V.T + b, axis=1)
-        return float(-logs[np.arange(rows), targets].mean())
+        penalty = 0.3 / 2 * np.square(V @ P.T).sum()
+        return float(penalty - logs[np.arange(rows), targets].mean())
 
-    found, gradients = _cross_entropy(features, targets, *place)
+    found, gradients = _objective(features, targets, 0.3, *place)
     assert found == pytest.approx(value(*place), rel=1e-6)
     for which, gradient in enumerate(gradients):
         for at in np.ndindex(gradient.shape):
@@ -176,9 +179,10 @@ def test_fitting_rows_starts_from_their_ridge_head() -> None:
 
 def test_classes_without_rows_and_constant_features_do_no_harm() -> None:
     features = np.column_stack([FEATURES, np.full(ROWS, 3.0, dtype=np.float32)])
-    moments = gather_moments([(features, LABELS)], classes=CLASSES + 2)
+    labels = 2 * LABELS + 1  # every other class has no row
+    moments = gather_moments([(features, labels)], classes=2 * CLASSES + 1)
     projection = learn_projection(
-        features, LABELS, classes=CLASSES + 2, dim_out=9, head=None, moments=moments, seed=0,
+        features, labels, classes=2 * CLASSES + 1, dim_out=9, head=None, moments=moments, seed=0,
         l2=L2, max_iterations=100,
     )  # fmt: skip
     assert projection.describe()["filled"] == 9 - (CLASSES - 1)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from projections import (
@@ -142,6 +142,8 @@ def cut(at: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield FEATURES[start:stop], LABELS[start:stop]
 
 
+@example(at=[gathering.BATCH - 1])
+@example(at=[gathering.BATCH, 2 * gathering.BATCH])
 @given(at=st.lists(st.integers(0, ROWS), max_size=9).map(sorted))
 def test_how_the_rows_are_cut_does_not_matter(at: list[int]) -> None:
     assert same(gather_moments(cut(at), classes=CLASSES), gathered(FEATURES, LABELS))
@@ -229,10 +231,14 @@ def test_float16_rows_are_summed_as_float32() -> None:
     assert same(gathered(half, LABELS), gathered(half.astype(np.float32), LABELS))
 
 
-def test_scatter_is_symmetric_to_the_last_bit() -> None:
-    found = gathered(FEATURES, LABELS)
+@pytest.mark.parametrize("dim", [DIM, gathering.TILE, 2 * gathering.TILE + 9])
+def test_scatter_is_symmetric_to_the_last_bit(dim: int) -> None:
+    features = np.random.default_rng(0).standard_normal((60, dim))
+    found = gathered(features, LABELS[:60])
     for matrix in (found.within, found.covariance, found.between_covariance):
         np.testing.assert_array_equal(matrix, matrix.T)
+    expected = np.cov(features, rowvar=False, bias=True)
+    np.testing.assert_allclose(found.covariance, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

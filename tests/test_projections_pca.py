@@ -1,5 +1,6 @@
 """Principal directions: scikit-learn's answer, what is promised of few of many, poor data."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -149,8 +150,8 @@ def test_what_it_says_of_itself_goes_to_json_and_back() -> None:
         "filled": 0,
         "digest": "",
     }
-    moved = PCAProjection(2).fit(ROWS + np.float32(1e-3)).describe()
-    assert moved["digest"] != said["digest"]  # the mean is part of the map
+    both = [array.astype("<f4").tobytes() for array in (fitted.matrix, fitted.mean)]
+    assert said["digest"] == "sha256:" + hashlib.sha256(b"".join(both)).hexdigest()
     with pytest.raises(ValueError, match="read-only"):
         fitted.matrix[0, 0] = 1
 
@@ -203,10 +204,7 @@ def of_variances(variances: np.ndarray, rows: int = 1200) -> np.ndarray:
     return np.asarray(numbers * np.sqrt(rows * variances) @ turned + 9, dtype=np.float32)
 
 
-FEW = [name for name in SPECTRA if name != "slow"]
-
-
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", SPECTRA)
 def test_few_directions_of_rows_need_no_covariance(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +220,8 @@ def test_few_directions_of_rows_need_no_covariance(
     assert (1 - 2 * eigen.GAIN) * values[:30].sum() < np.trace(kept) <= values[:30].sum() * 1.0001
     np.testing.assert_allclose(fitted.strengths_, np.diag(kept), rtol=1e-3)
     np.testing.assert_allclose(fitted.mean, exact.mean, rtol=1e-5)
-    assert abs(float(fitted.matrix[:, 0] @ exact.matrix[:, 0])) > 0.999 or name == "plateau"
+    if name in ("falling", "steep"):
+        assert float(fitted.matrix[:, 0] @ exact.matrix[:, 0]) > 0.999
     with pytest.raises(ProjectionError, match="does not hold its moments: fit it anew"):
         fitted.partial_fit(rows)
 
