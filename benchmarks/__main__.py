@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = ("stores", "extract", "project", "maps", "moments", "validate", "students")
+BENCHMARKS = ("stores", "extract", "project", "maps", "moments", "validate", "sweep", "students")
 OUT = Path(__file__).resolve().parent / "out"
 
 

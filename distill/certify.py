@@ -128,7 +128,7 @@ def rows_needed(lost: Int8[np.ndarray, "seeds rows"], tolerance: float) -> int |
     where no number of rows decides: the loss is the tolerance itself, or seeds differ too much.
     """
     seeds, rows = lost.shape
-    over_seeds = lost.mean(axis=0)
+    over_seeds: Float64[np.ndarray, " rows"] = lost.mean(axis=0)
     margin = abs(float(over_seeds.mean()) - tolerance)
     if margin < EQUAL:
         return None
@@ -136,7 +136,7 @@ def rows_needed(lost: Int8[np.ndarray, "seeds rows"], tolerance: float) -> int |
     room = (margin / Z) ** 2 - between
     if room <= 0:
         return None
-    return max(rows + 1, math.ceil(float(over_seeds.var()) / room))
+    return int(max(rows + 1, math.ceil(float(over_seeds.var()) / room)))
 
 
 def allowed_discordance(rows: int, tolerance: float) -> float:

@@ -19,7 +19,7 @@ CLASSES, DIM = 6, 24
 NAMES = tuple(f"class {number}" for number in range(CLASSES))
 SIZES = {"train": 300, "validation": 90, "test": 160}
 HEAD = HeadConfig(l2=(1e-2, 1e-1), max_iterations=200)  # descents of few steps
-SETTINGS = SweepConfig(kinds=("gaussian", "pca"), factors=(1, 2, 6), seeds=2)
+SETTINGS = SweepConfig(kinds=("gaussian", "pca"), factors=(1, 6), seeds=2)
 
 Stores = dict[str, FeatureStore]
 Data = dict[str, tuple[np.ndarray, np.ndarray]]

@@ -1,7 +1,6 @@
 """The sweep on small stores: against a plain reference, what it reads, what it refuses."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Stores, Sw
     """One finished sweep, to be looked at and not changed."""
     folder = tmp_path_factory.mktemp("sweep")
     stores = stores_of(folder, data())
-    return folder, stores, swept(stores, folder, seeds=5)
+    return folder, stores, swept(stores, folder, factors=(1, 2, 6), seeds=5)
 
 
 def cell(folder: Path, name: str) -> Cell:
@@ -148,17 +147,17 @@ class Reads:
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     return Reads(monkeypatch)
 
 
 def test_in_memory_every_chunk_is_read_once_whatever_the_maps(tmp_path: Path, reads: Reads) -> None:
     stores = stores_of(tmp_path, data())
-    kinds = ("gaussian", "pca", "discriminant", "head-svd")
-    first = swept(stores, tmp_path, kinds=kinds, factors=(1, 2, 6), seeds=1)
+    kinds = ("pca", "discriminant", "head-svd")
+    first = swept(stores, tmp_path, kinds=kinds, factors=(2, 6), seeds=1)
     assert [reads.times(split) for split in SIZES] == [{1}, {1}, {1}]
     reads.chunks.clear()
-    again = swept(stores, tmp_path, kinds=kinds, factors=(1, 2, 6), seeds=1)
+    again = swept(stores, tmp_path, kinds=kinds, factors=(2, 6), seeds=1)
     assert reads.chunks == []
     assert timeless(again) == timeless(first)
 
@@ -173,7 +172,7 @@ def test_the_test_rows_are_read_when_every_choice_is_written(
         if store.path.name == "test" and column.name == "features":
             (choices,) = tmp_path.glob("sweep/*/choices.json")
             seen.append(choices.read_text())
-            assert len(cells_of(tmp_path)) == 2 * 6  # a cell each, and what the full heads leave
+            assert len(cells_of(tmp_path)) == 2 * 4  # a cell each, and what the full heads leave
         read_into(store, column, index, into)
 
     monkeypatch.setattr(FeatureStore, "read_into", watched)
@@ -194,7 +193,7 @@ def test_another_tolerance_or_kind_makes_only_what_is_new(tmp_path: Path, reads:
     swept(stores, tmp_path, kinds=("gaussian", "pca"), seeds=2)
     after = cells_of(tmp_path)
     assert {name: after[name] for name in before} == before
-    assert len(after) == 2 * 6
+    assert len(after) == 2 * 4
 
 
 def test_rows_that_do_not_fit_give_the_same_answer_from_chunks(
@@ -243,7 +242,7 @@ def test_factors_and_widths_that_are_left_out_are_said(tmp_path: Path) -> None:
 def test_fewer_rows_than_dimensions(tmp_path: Path) -> None:
     told = Told()
     stores = stores_of(tmp_path, data(train=12, validation=12, test=20))
-    found = swept(stores, tmp_path, progress=told, factors=(1.5, 6), seeds=2)
+    found = swept(stores, tmp_path, progress=told, factors=(1.5, 6), seeds=1)
     assert "pca maps are fitted on as few as 12 rows, which k = 16 exceed: left out there" in (
         told.said
     )

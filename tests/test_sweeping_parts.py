@@ -175,7 +175,7 @@ def test_cells_at_once_come_in_order_and_stop_at_an_error(logits: int) -> None:
 
     assert list(side_by_side(work, range(5), logits=logits)) == [0, 1, 4, 9, 16]
     done.clear()
-    found = []
+    found: list[int] = []
     with pytest.raises(ValueError, match="seven"):
         found.extend(side_by_side(work, iter(range(100)), logits=logits))
     assert len(done) < 30

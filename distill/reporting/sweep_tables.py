@@ -28,9 +28,12 @@ FIGURES = {  # of the diagnostics: how they are called, and what they say
     "norm_spread": ("spread of their lengths", "standard deviation over mean; the simplex has 0"),
     "margin_low": (
         "margin of the full head, 10 %",
-        "a tenth of the rows lie nearer; 0 is an error",
+        "share of the spread of the rows; below 0: wrong",
     ),
-    "margin_middle": ("margin, median", "geometric: distance to the boundary"),
+    "margin_middle": (
+        "margin of the full head, median",
+        "distance to the boundary over the spread",
+    ),
 }
 
 

@@ -16,9 +16,9 @@ from distill.metrics import (
     accuracy,
     expected_calibration_error,
     fit_temperature,
+    geometric_margins,
     macro_f1,
     margin_kept,
-    margins,
     worst_class,
 )
 from distill.sweeping.folds import Split
@@ -76,11 +76,13 @@ def score_heads(
     labels: Int64[np.ndarray, " rows"],
     split: Split,
     *,
+    spread: float,
     reference: Float32[np.ndarray, " held"] | None,
 ) -> tuple[CellScore, ...]:
     """Score each head by its logits of the rows that calibrate and of those held out.
 
-    ``reference`` are the full head's margins of the held-out rows; None for that head itself.
+    ``spread`` is that of the rows the heads were fitted on. ``reference`` are the full head's
+    margins of the held-out rows; None for that head itself.
     """
     return tuple(
         _score(
@@ -88,6 +90,7 @@ def score_heads(
             temperature_of(setting, labels[split.calibrate]),
             logits,
             labels[split.held],
+            spread,
             reference,
         )
         for head, setting, logits in zip(heads, calibrating, held, strict=True)
@@ -106,9 +109,13 @@ def _score(
     temperature: float,
     logits: Float32[np.ndarray, "held classes"],
     labels: Int64[np.ndarray, " held"],
+    spread: float,
     reference: Float32[np.ndarray, " held"] | None,
 ) -> CellScore:
     predicted = logits.argmax(axis=1)
+    kept = None
+    if reference is not None:
+        kept = margin_kept(reference, relative_margins(logits, labels, head, spread))
     return CellScore(
         l2=head.l2,
         converged=head.converged,
@@ -117,9 +124,29 @@ def _score(
         worst_class_accuracy=worst_class(labels, predicted)[1],
         temperature=temperature,
         calibration_error=expected_calibration_error(probabilities(logits, temperature), labels),
-        margin_kept=None if reference is None else margin_kept(reference, margins(logits, labels)),
+        margin_kept=kept,
         correct=packed(predicted == labels),
     )
+
+
+def spread_of(rows: Float32[np.ndarray, "rows dim"]) -> float:
+    """Root mean square distance of the rows from their mean; 1 where they are all equal."""
+    return float(np.sqrt(rows.var(axis=0, dtype=np.float64).sum())) or 1.0
+
+
+def relative_margins(
+    logits: Float32[np.ndarray, "rows classes"],
+    labels: Int64[np.ndarray, " rows"],
+    head: FittedHead,
+    spread: float,
+) -> Float32[np.ndarray, " rows"]:
+    """Distance of each row to the nearest boundary of its class, as a share of ``spread``.
+
+    Relative to the rows' own spread, margins before and after a map of any scale compare. Where
+    classes have no boundary at all there are no margins: zeros.
+    """
+    found = geometric_margins(logits, labels, head.weight) / spread
+    return np.where(np.isfinite(found), found, 0.0).astype(np.float32)
 
 
 def probabilities(

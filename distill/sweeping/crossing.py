@@ -16,9 +16,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from distill.findings import FindingError
-from distill.metrics import margins
 from distill.progress import Progress
-from distill.sweeping.cells import Cell, cell_name, digest_of, score_heads
+from distill.sweeping.cells import (
+    Cell,
+    cell_name,
+    digest_of,
+    relative_margins,
+    score_heads,
+    spread_of,
+)
 from distill.sweeping.folds import place_of
 from distill.sweeping.full import full_heads, logits_of
 from distill.sweeping.maps import FULL, Part, maps_of, middle
@@ -159,8 +165,9 @@ class _Seed:
         full: Full,
     ) -> Cell:
         work, split = self.work, self.folded.split(self.held)
+        fitted_on = mapped[split.fit]
         heads = fit_path(
-            mapped[split.fit], self.labels[split.fit],
+            fitted_on, self.labels[split.fit],
             classes=work.classes, l2=work.l2, max_iterations=work.max_iterations,
         )  # fmt: skip
         calibrating, held = (
@@ -177,7 +184,13 @@ class _Seed:
             map_digest=str(projection.describe()["digest"]),
             head_digest=digest_of(heads),
             scores=score_heads(
-                heads, calibrating, held, self.labels, split, reference=full.margins
+                heads,
+                calibrating,
+                held,
+                self.labels,
+                split,
+                spread=spread_of(fitted_on),
+                reference=full.margins,
             ),
             distortion=mean,
             distortion_std=std,
@@ -189,15 +202,17 @@ class _Seed:
 
     def _make_full(self) -> tuple[Cell, Full]:
         work, split = self.work, self.folded.split(self.held)
+        moments = self.folded.training_moments(self.held)
         heads = full_heads(
-            self.rows, self.labels, split.fit, self.folded.training_moments(self.held),
+            self.rows, self.labels, split.fit, moments,
             l2=work.l2, max_iterations=work.max_iterations,
         )  # fmt: skip
         calibrating, held = (
             logits_of(heads, self.rows, numbers) for numbers in (split.calibrate, split.held)
         )
         at = next(at for at, head in enumerate(heads) if head.l2 == middle(work.l2))
-        far = margins(held[at], self.labels[split.held]).astype(np.float32)
+        spread = float(np.sqrt(np.trace(moments.covariance))) or 1.0
+        far = relative_margins(held[at], self.labels[split.held], heads[at], spread)
         full = Full(heads[at].weight, far)
         cell = Cell(
             kind=FULL,
@@ -206,7 +221,9 @@ class _Seed:
             held_rows=len(split.held),
             map_digest="",
             head_digest=digest_of(heads),
-            scores=score_heads(heads, calibrating, held, self.labels, split, reference=None),
+            scores=score_heads(
+                heads, calibrating, held, self.labels, split, spread=spread, reference=None
+            ),
             distortion=1.0,
             distortion_std=0.0,
             recall=1.0,

@@ -30,8 +30,8 @@ def diagnose(
 ) -> Diagnostics:
     """Dimensions, ranks and collapse of the validation rows; one pass over them.
 
-    ``margins`` are the full head's of rows that cross-validation held out. What is not defined
-    for these rows (too few, all equal) is None.
+    ``margins`` are the full head's, relative to the rows' spread, of rows that cross-validation
+    held out. What is not defined for these rows (too few, all equal) is None.
     """
     chosen = np.sort(np.random.default_rng(0).permutation(validation.count)[:SAMPLE])
     sample = np.empty((len(chosen), validation.dim), np.float32)

@@ -231,7 +231,7 @@ def certified(
     for kind in dict.fromkeys(kind for kind, _ in cells if kind != FULL):
         widths = sorted((k for other, k in cells if other == kind), reverse=True)
         lost = [losses(full, _hits(cells[kind, k])) for k in widths]
-        tests = [lambda one=one: certify(one, tolerance=tolerance) for one in lost]  # type: ignore[misc]
+        tests = [lambda one=one: certify(one, tolerance=tolerance) for one in lost]
         for k, certificate in zip(widths, fixed_sequence(tests), strict=True):
             found[kind, k] = _tested(cells[kind, k], certificate)
     return found

@@ -6,7 +6,7 @@ Python's lock more than they compute (measured: 300 rows of 6 classes take three
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ Made = TypeVar("Made")
 
 def side_by_side(
     work: Callable[[Item], Made], items: Iterable[Item], *, logits: int
-) -> Iterator[Made]:
+) -> Generator[Made]:
     """Results in the order of the items, which are asked for a few ahead.
 
     ``logits`` is the size of a cell's work, rows x classes. After an error, or when nobody asks
