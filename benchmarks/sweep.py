@@ -5,7 +5,8 @@ seeds, 3 penalties, and 1,000 test rows. Ours is everything ``distill sweep`` do
 distances, neighbours, calibration, diagnostics and certificates too. Scikit-learn fits and
 transforms by its own maps (a random one by its product with the matrix), fits
 ``LogisticRegression`` for each penalty, each from where the last one ended, on the same rows of the
-same folds, and scores accuracy and macro-F1. One cell of every factor is measured, its kinds taking
+same folds, to objectives as near to the least as ours (at its own tolerance of 1e-4 they are off by
+up to 0.7 %, ours by 0.01 %), and scores accuracy and macro-F1. One cell of every factor is measured, its kinds taking
 turns, and one full head; the others of a factor are taken to last as long, which favours
 scikit-learn, as PCA and discriminants are fitted for each factor anew. ``--quick`` is a tenth.
 """
@@ -35,17 +36,18 @@ ROWS = {"train": 8500, "validation": 1500, "test": 1000}
 KINDS = ("gaussian", "orthogonal", "sparse", "hadamard", "pca", "discriminant")
 FACTORS = (2, 4, 8, 16, 32, 64)
 HEAD = HeadConfig()
+TOLERANCE = 1e-5  # of scikit-learn: its objective then comes as near to the least as ours does
 MEASURED = ("gaussian", "pca", "gaussian", "discriminant", "gaussian", "pca")  # by factor
 
 
 def make_rows(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Class means and noise within classes whose variances fall by dimension, mixed by a rotation.
 
-    A head on all of them gets about nine of ten right.
+    A head on all of them gets about nineteen of twenty right.
     """
     rng = np.random.default_rng(0)
     scales = np.arange(1, DIM + 1) ** -0.5
-    centres = 0.55 * rng.standard_normal((CLASSES, DIM)) * scales
+    centres = 0.27 * rng.standard_normal((CLASSES, DIM)) * scales
     turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
     own = np.random.default_rng(seed)
     labels = np.arange(count) % CLASSES  # as make_store labels them
@@ -58,7 +60,7 @@ def heads_by_scikit_learn(
 ) -> list[float]:
     """Accuracy of each penalty, the largest first."""
     by = float(np.sqrt(np.mean((rows - rows.mean(axis=0)) ** 2)))
-    head = LogisticRegression(max_iter=1000, warm_start=True)
+    head = LogisticRegression(tol=TOLERANCE, max_iter=1000, warm_start=True)
     found = []
     for l2 in sorted(HEAD.l2, reverse=True):
         head.set_params(C=1 / (len(rows) * l2)).fit(rows / by, labels)
