@@ -5,10 +5,10 @@ seeds, 3 penalties, and 1,000 test rows. Ours is everything ``distill sweep`` do
 distances, neighbours, calibration, diagnostics and certificates too. Scikit-learn fits and
 transforms by its own maps (a random one by its product with the matrix), fits
 ``LogisticRegression`` for each penalty, each from where the last one ended, on the same rows of the
-same folds, to objectives as near to the least as ours (at its own tolerance of 1e-4 they are off by
-up to 0.7 %, ours by 0.01 %), and scores accuracy and macro-F1. One cell of every factor is measured, its kinds taking
-turns, and one full head; the others of a factor are taken to last as long, which favours
-scikit-learn, as PCA and discriminants are fitted for each factor anew. ``--quick`` is a tenth.
+same folds, to objectives as near to the least as ours (at its own tolerance of 1e-4 they are off
+by up to 0.7 %, ours by 0.01 %), and scores accuracy and macro-F1. One cell of every factor is
+measured, its kinds taking turns, and one full head; the others of a factor are taken to last as
+long. ``--quick`` is a tenth.
 """
 
 import json
