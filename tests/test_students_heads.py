@@ -1,16 +1,12 @@
-"""Linear heads against scikit-learn, closed forms, and files that are not what they should be."""
-
-import json
-from pathlib import Path
+"""Linear heads against scikit-learn and closed forms, along paths of l2, on threads and devices."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 
-from students import FittedHead, HeadError, StudentError, fit_head, load_head, save_head
+from students import FittedHead, HeadError, fit_head, fit_path
 
 CLASSES, DIM = 7, 30
 
@@ -73,6 +69,38 @@ def test_a_head_agrees_with_scikit_learn(l2: float, offset: float) -> None:
     assert ours.converged
 
 
+@pytest.mark.parametrize("l2", [1e-4, 1e-2])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((90, 200, 4), id="fewer-rows-than-dimensions"),
+        pytest.param((900, 12, 2), id="two-classes"),
+        pytest.param((900, 3, 40), id="more-classes-than-dimensions"),
+    ],
+)
+def test_objectives_of_other_shapes_are_as_low_as_scikit_learns(
+    shape: tuple[int, int, int], l2: float
+) -> None:
+    rows, dim, classes = shape
+    rng = np.random.default_rng(rows)
+    labels = (rng.random(rows) ** 2 * classes).astype(int)  # the first classes have most rows
+    centres, noise = rng.standard_normal((classes, dim)), rng.standard_normal((rows, dim))
+    features = ((centres[labels] + noise) * np.logspace(0, -2, dim)).astype(np.float32)
+    train = features, np.unique(labels, return_inverse=True)[1]  # all of them have some
+    (ours,) = fit_path(*train, classes=int(train[1].max()) + 1, l2=[l2], max_iterations=500)
+    assert ours.converged
+    scale, mean = scale_of(features), features.mean(axis=0)
+    several = len(ours.bias) > 2  # with two classes scikit-learn penalises their difference
+    theirs = LogisticRegression(
+        C=(1 if several else 2) / (rows * l2), tol=1e-9, max_iter=20_000
+    ).fit((features - mean) / scale, train[1])
+    weight, bias = theirs.coef_ / scale, theirs.intercept_
+    if not several:
+        weight, bias = (np.concatenate([-half, half]) / 2 for half in (weight, bias))
+    least = objective(weight, bias - weight @ mean, l2, *train)
+    assert objective(ours.weight, ours.bias, l2, *train) <= least * (1 + 1e-4)
+
+
 def test_two_points_have_a_minimum_in_closed_form() -> None:
     # x = ±1, scale 1; by symmetry W = [-w/2, w/2], b = 0: log(1 + exp(-w)) + l2 w²/4, whose
     # derivative vanishes where 1 / (1 + exp(w)) = l2 w / 2; for l2 = 2/(1 + e) that is w = 1
@@ -91,6 +119,47 @@ def test_features_that_say_nothing_give_the_class_shares() -> None:
         np.exp(logits) / np.exp(logits).sum(), [1 / 8, 3 / 8, 1 / 2], atol=0.01
     )
     assert head.validation_accuracy == 0.5
+
+
+GRID = (1e-4, 1e-1, 1e-3)
+
+
+def test_a_path_holds_a_head_for_every_l2_from_the_largest_down() -> None:
+    heads = fit_path(*TRAIN, classes=CLASSES, l2=GRID, max_iterations=500)
+    assert [head.l2 for head in heads] == sorted(GRID, reverse=True)
+    for head in heads:
+        assert head.converged
+        assert np.isnan(head.validation_accuracy)
+        alone = fitted(l2=(head.l2,))
+        values = [objective(h.weight, h.bias, head.l2, *TRAIN) for h in (head, alone)]
+        assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_the_best_of_a_path_is_the_head_that_validation_chooses() -> None:
+    heads = fit_path(*TRAIN, classes=CLASSES, l2=GRID, max_iterations=500)
+    shares = [float(np.mean(head.predict(VALIDATION[0]) == VALIDATION[1])) for head in heads]
+    chosen = fitted(l2=GRID)
+    best = heads[int(np.argmax(shares))]
+    assert (chosen.l2, chosen.validation_accuracy) == (best.l2, max(shares))
+    np.testing.assert_array_equal(chosen.weight, best.weight)
+
+
+def test_torch_finds_the_same_head() -> None:
+    ours = fitted()
+    (theirs,) = fit_path(*TRAIN, classes=CLASSES, l2=[1e-3], max_iterations=500, device="cpu:0")
+    np.testing.assert_allclose(theirs.weight, ours.weight, atol=2e-2)
+    assert np.mean(theirs.predict(TEST[0]) == ours.predict(TEST[0])) >= 0.995
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_head() -> None:
+    heads = [
+        fit_path(*TRAIN, classes=CLASSES, l2=[1e-3], max_iterations=500, device=device)[0]
+        for device in ("cpu", "cuda")
+    ]
+    values = [objective(head.weight, head.bias, 1e-3, *TRAIN) for head in heads]
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
+    assert np.mean(heads[0].predict(TEST[0]) == heads[1].predict(TEST[0])) >= 0.995
 
 
 @given(factor=st.sampled_from([1e-3, 1.0, 1e4]), shift=st.sampled_from([0.0, 10.0]))
@@ -209,95 +278,7 @@ def test_data_without_a_head_is_refused(
         fitted(train, validation)
 
 
-@pytest.mark.parametrize("l2", [(), (0.0,), (1e-3, -1.0)])
+@pytest.mark.parametrize("l2", [(), (0.0,), (1e-3, -1.0), (np.nan,), (np.inf, 1.0)])
 def test_an_l2_that_does_not_regularise_is_refused(l2: tuple[float, ...]) -> None:
     with pytest.raises(HeadError, match="l2 must name at least one value above 0"):
         fitted(l2=l2)
-
-
-META = {"classes": ["a", "b <i>", "ç"], "trained_on": "gaussian-k4-s0"}
-HEAD = FittedHead(
-    weight=np.arange(12, dtype=np.float32).reshape(3, 4),
-    bias=np.array([1, 2, 3], np.float32),
-    l2=0.01,
-    validation_accuracy=0.75,
-    converged=True,
-)
-
-
-def test_a_head_survives_the_disk(tmp_path: Path) -> None:
-    save_head(tmp_path / "x" / "head.safetensors", HEAD, META)
-    head, meta = load_head(tmp_path / "x" / "head.safetensors", dim=4, classes=META["classes"])
-    np.testing.assert_array_equal(head.weight, HEAD.weight)
-    np.testing.assert_array_equal(head.bias, HEAD.bias)
-    assert (head.l2, head.validation_accuracy, head.converged) == (0.01, 0.75, True)
-    assert meta == META
-    assert [file.name for file in (tmp_path / "x").iterdir()] == ["head.safetensors"]
-
-
-def test_the_bytes_of_a_head_file_are_stable(tmp_path: Path) -> None:
-    for name in "ab":
-        save_head(tmp_path / name, HEAD, dict(reversed(META.items())) if name == "b" else META)
-    first, second = ((tmp_path / name).read_bytes() for name in "ab")
-    assert first == second
-
-
-def test_a_head_must_name_its_classes(tmp_path: Path) -> None:
-    for names in (["a", "b"], "abc", None):
-        with pytest.raises(HeadError, match=r"meta\['classes'\] must name the 3 classes, got"):
-            save_head(tmp_path / "head", HEAD, {"classes": names})
-    assert not (tmp_path / "head").exists()
-
-
-def refused(path: Path, **wanted: object) -> str:
-    with pytest.raises(HeadError) as caught:
-        load_head(path, **wanted)  # type: ignore[arg-type]
-    assert "\n" not in str(caught.value)
-    assert isinstance(caught.value, StudentError)
-    return str(caught.value).replace(str(path), "FILE")
-
-
-def test_another_head_than_the_one_needed_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "head.safetensors"
-    save_head(path, HEAD, META)
-    assert refused(path, dim=8) == (
-        "the head in FILE reads 4 features, not 8; train a head on the store it is to be used with"
-    )
-    assert refused(path, classes=["a", "b <i>"]) == (
-        "the head in FILE tells other classes apart: 3 instead of 2"
-    )
-    assert refused(path, classes=["a", "b <i>", "c"]) == (
-        "the head in FILE tells other classes apart: class 2 is 'ç', not 'c'"
-    )
-
-
-def test_files_that_are_no_head_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "head.safetensors"
-    assert refused(path) == "there is no head at FILE; run train-head first"
-    save_head(path, HEAD, META)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-5])
-    assert refused(path).startswith("FILE does not hold a head that can be read")
-    path.write_bytes(b"")
-    assert refused(path).startswith("FILE does not hold a head that can be read")
-    save_file({"weight": HEAD.weight}, path)
-    assert refused(path).startswith("FILE does not hold a head that can be read")
-
-
-def test_cards_that_do_not_fit_the_tensors_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "head.safetensors"
-    card = {"format": 1, "l2": 1, "validation_accuracy": 1, "converged": True, "meta": META}
-
-    def write(bias: np.ndarray, **changes: object) -> None:
-        metadata = {"head": json.dumps({**card, **changes})}
-        save_file({"weight": HEAD.weight, "bias": bias}, path, metadata=metadata)
-
-    write(HEAD.bias[:2])
-    assert refused(path) == (
-        "FILE is damaged: weight (3, 4), bias (2,) and 3 class names do not belong together; "
-        "train the head again"
-    )
-    write(HEAD.bias, format=9)
-    assert refused(path) == "FILE holds a head of format 9; train the head again"
-    write(HEAD.bias, meta={})
-    assert refused(path) == "FILE holds a head without 'classes'; train the head again"
