@@ -13,6 +13,7 @@ import scipy.optimize
 from jaxtyping import Float32, Float64, Int64
 
 from distill.sweeping.rows import Rows
+from distill.sweeping.side_by_side import threads_for
 from projections import Moments
 from students import FittedHead, fit_path
 
@@ -35,13 +36,14 @@ def full_heads(
 ) -> tuple[FittedHead, ...]:
     """One head for each l2, largest first, fitted on the chosen rows, whose moments are given."""
     if rows.fits:
-        return fit_path(
-            rows.all()[chosen],
-            labels[chosen],
-            classes=moments.classes,
-            l2=l2,
-            max_iterations=max_iterations,
-        )
+        with threads_for(len(chosen) * moments.classes):
+            return fit_path(
+                rows.all()[chosen],
+                labels[chosen],
+                classes=moments.classes,
+                l2=l2,
+                max_iterations=max_iterations,
+            )
 
     def readings() -> Iterator[
         tuple[Float32[np.ndarray, "block dim"], Int64[np.ndarray, " block"]]
