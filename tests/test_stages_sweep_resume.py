@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distill.findings import Sweep
 from distill.progress import Silent
+from distill.sweeping import maps
+from projections import Moments, fit_projections
 from stores import open_splits
 from tests.sweep_examples import cells_of, data, stores_of, swept, timeless
 
@@ -79,7 +82,10 @@ def test_interrupted_anywhere_it_ends_the_same(
 SWEEP_SLOWLY = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from distill.findings import Record
+from distill.sweeping import maps
+from projections import Moments, fit_projections
 from stores import open_splits
 from tests.sweep_examples import swept
 
@@ -124,6 +130,25 @@ def test_what_cannot_be_read_is_made_again(tmp_path: Path, whole: tuple[Path, Sw
     stores = open_splits(tmp_path / "copy/features.zarr")
     assert timeless(swept(stores, tmp_path / "copy", kinds=KINDS)) == timeless(found)
     assert files_of(tmp_path / "copy") == files_of(folder)
+
+
+def test_a_missing_width_is_fitted_by_the_same_decomposition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = stores_of(tmp_path, data())
+    swept(stores, tmp_path, kinds=("pca",), factors=(2, 6), seeds=1)
+    (path,) = tmp_path.glob("sweep/*/cells/pca-k4-s0.json")
+    path.unlink()
+    asked: list[Sequence[int]] = []
+    fit = fit_projections
+
+    def seen(kind: str, moments: Moments, dims: Sequence[int], **more: Any) -> tuple[Any, ...]:
+        asked.append(dims)
+        return fit(kind, moments, dims, **more)
+
+    monkeypatch.setattr(maps, "fit_projections", seen)
+    swept(stores, tmp_path, kinds=("pca",), factors=(2, 6), seeds=1)
+    assert [max(dims) for dims in asked] == [12]  # its last bits depend on how far it goes
 
 
 def test_other_features_have_cells_of_their_own(tmp_path: Path, whole: tuple[Path, Sweep]) -> None:

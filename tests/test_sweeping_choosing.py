@@ -25,6 +25,7 @@ from distill.sweeping.choosing import (
     swept_map,
 )
 from distill.sweeping.folds import CALIBRATING, FOLDS, partition, place_of
+from distill.sweeping.scoring import TestCell, certified
 
 SETTING = Setting(dim=100, classes=20, tolerance=0.01, shipped="head")
 HELD = 40
@@ -58,10 +59,11 @@ def test_folds_are_stratified_and_no_row_has_two_uses(labels: list[int], number:
 def test_folds_are_as_even_as_scikit_learn_s() -> None:
     labels = np.random.default_rng(0).integers(0, 30, 500)
     ours = partition(labels, 0).fold
-    theirs = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(labels[:, None], labels)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    theirs = [held for _, held in folds.split(labels[:, None], labels)]
     for label in range(30):
         counts = np.bincount(ours[labels == label], minlength=FOLDS)
-        other = [np.sum(labels[held] == label) for _, held in theirs] or [0]
+        other = [np.sum(labels[held] == label) for held in theirs]
         assert counts.max() - counts.min() <= max(1, max(other) - min(other))
 
 
@@ -219,3 +221,42 @@ def test_where_nothing_holds_the_full_width_is_kept() -> None:
     assert (best.kind, best.dim_out, best.cost) == ("full", 100, 2000)
     assert (each[0].kind, each[0].dim_out, each[0].factor) == ("gaussian", 100, 1.0)
     assert "loses 30.00 points" in each[0].why
+
+
+# --- the test ------------------------------------------------------------------------------------
+
+ROWS = 2000
+
+
+def cell_on_test(kind: str, k: int, lost: int, seed: int = 0) -> TestCell:
+    correct = np.arange(ROWS) >= 100 + lost
+    return TestCell(
+        kind=kind, dim_out=k, seed=seed, l2=1e-2, temperature=1.0, rows=ROWS,
+        accuracy=float(correct.mean()), macro_f1=0.5, worst_class_accuracy=0.1,
+        calibration_error=0.02, converged=True, map_digest="", head_digest="",
+        correct=packed(correct),
+    )  # fmt: skip
+
+
+def test_each_kind_is_certified_from_its_largest_width_down() -> None:
+    cells = {
+        ("full", 100): [cell_on_test("full", 100, 0)],
+        ("pca", 4): [cell_on_test("pca", 4, 0)],  # no loss, but after one that fails
+        ("pca", 10): [cell_on_test("pca", 10, 200)],
+        ("pca", 50): [cell_on_test("pca", 50, 2)],
+        ("gaussian", 10): [cell_on_test("gaussian", 10, 4 + seed, seed) for seed in range(3)],
+    }
+    found = certified(cells, tolerance=0.01)
+    verdicts = {
+        name: tested.certificate.verdict if tested.certificate else None
+        for name, tested in found.items()
+    }
+    assert verdicts == {
+        ("full", 100): None, ("pca", 50): "within", ("pca", 10): "worse",
+        ("pca", 4): "not tested", ("gaussian", 10): "within",
+    }  # fmt: skip
+    one = found["gaussian", 10].certificate
+    assert one is not None
+    assert one.loss == pytest.approx(5 / ROWS)
+    assert (one.seeds, one.rows) == (3, ROWS)
+    assert found["full", 100].accuracy.mean == pytest.approx(1 - 100 / ROWS)
