@@ -205,6 +205,18 @@ def test_head_svd_wants_the_full_head_of_these_features(run: Path, call: Call) -
     assert abs(svd["test"]["accuracy"] - full["test"]["accuracy"]) < 0.04  # 5 of 5 directions
 
 
+def test_a_head_of_other_features_is_refused(imported: Path, tmp_path: Path, call: Call) -> None:
+    np.save(tmp_path / "x.npy", 2 * np.load(imported.parent / "x.npy"))
+    for folder, features in (("a", imported.parent / "x.npy"), ("b", tmp_path / "x.npy")):
+        labels = imported.parent / "y.npy"
+        run = tmp_path / folder
+        assert call("import", features, "--labels", labels, "--run", run, "--quiet")[0] == 0
+    assert call("train-head", "--run", tmp_path / "a", "--quiet")[0] == 0
+    shutil.copytree(tmp_path / "a/heads", tmp_path / "b/heads")
+    words = ("project", "--kind", "head-svd", "--factor", "6", "--run", tmp_path / "b")
+    refused(call(*words), "was trained on other features", "train-head")
+
+
 def test_a_map_without_a_seed_is_made_once(run: Path, call: Call) -> None:
     words = ("project", "--kind", "pca", "--factor", "6", "--seed", "3", "--seed", "4")
     code, _, err = call(*words, "--run", run)
