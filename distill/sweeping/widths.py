@@ -1,6 +1,6 @@
 """From factors to the widths that each kind is tried at, and what is left out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from distill.errors import StageError
 from distill.sweeping.maps import FULL, LEARNED, SUPERVISED, needs_data
@@ -17,33 +17,36 @@ def widths(
     rows that a map is fitted on.
     """
     dims, notes = _dims(factors, rows.dim)
-    found: dict[str, tuple[int, ...]] = {}
-    for kind in dict.fromkeys(kinds):
-        if kind == FULL:
-            continue
-        if needs_data(kind) and dims[0] > fewest:
-            notes.append(
-                f"{kind} maps are fitted on as few as {fewest} rows, which k = "
-                f"{', '.join(str(k) for k in dims if k > fewest)} exceed: left out there"
-            )
-        if kind == LEARNED and not rows.fits:
-            notes.append(
-                f"{kind} maps are trained on all features at once, which do not fit into the "
-                "memory limit: they are left out; raise --memory-limit"
-            )
-            continue
-        found[kind] = tuple(k for k in dims if k <= fewest or not needs_data(kind))
+    asked = [kind for kind in dict.fromkeys(kinds) if kind != FULL]
+    fitted = [kind for kind in asked if needs_data(kind)]
+    if LEARNED in asked and not rows.fits:
+        notes.append(
+            f"{LEARNED} maps are trained on all features at once, which do not fit into the "
+            "memory limit: they are left out; raise --memory-limit"
+        )
+        asked.remove(LEARNED)
+        fitted.remove(LEARNED)
+    if fitted and dims[0] > fewest:
+        notes.append(
+            f"{', '.join(fitted)} maps are fitted on as few as {fewest} rows: "
+            f"{_told(k for k in dims if k > fewest)} is beyond them and left out"
+        )
+    found = {kind: tuple(k for k in dims if k <= fewest or kind not in fitted) for kind in asked}
     found = {kind: those for kind, those in found.items() if those}
     if not found:
         raise StageError("no kind of map is left to sweep: name some with --kinds")
-    beyond = [k for k in dims if k > classes - 1]
-    filled = [kind for kind in SUPERVISED if kind in found]
-    if beyond and filled:
+    filled = [kind for kind in found if kind in SUPERVISED and found[kind][0] > classes - 1]
+    if filled:
         notes.append(
-            f"{', '.join(filled)} maps have {classes - 1} directions of their own (C - 1); at k = "
-            f"{', '.join(map(str, beyond))} they are filled up with principal directions"
+            f"{', '.join(filled)} maps have C - 1 = {classes - 1} dimensions of their own: at "
+            f"{_told(k for k in found[filled[0]] if k > classes - 1)} they are filled up with "
+            "principal directions"
         )
     return found, notes
+
+
+def _told(dims: Iterable[int]) -> str:
+    return f"k = {', '.join(map(str, dims))}"
 
 
 def _dims(factors: Sequence[float], dim: int) -> tuple[tuple[int, ...], list[str]]:
