@@ -73,7 +73,7 @@ def mapped(kind: str, k: int, seed: int) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("kind", sorted(kind for kind in KINDS if not KINDS[kind].needs_data))
+@pytest.mark.parametrize("kind", sorted(kind for kind in KINDS if KINDS[kind].ratio_std))
 @pytest.mark.parametrize("k", [1, 8, 32, 96])
 def test_sound_maps_pass_at_every_width(
     tmp_path: Path, reference: FeatureStore, kind: str, k: int
@@ -83,6 +83,16 @@ def test_sound_maps_pass_at_every_width(
         found = run(reference, candidate, queries=100, pairs=4000)
         assert not found.diagnostic_only
         assert [check.detail for check in found.checks if not check.passed] == []
+
+
+def test_a_map_whose_spread_depends_on_the_data_is_measured_and_not_judged(
+    tmp_path: Path, reference: FeatureStore
+) -> None:
+    candidate = claimed(tmp_path / "s", mapped("sparse", 32, 0), reference, kind="sparse")
+    found = run(reference, candidate, queries=100, pairs=4000)
+    assert found.diagnostic_only
+    assert found.promise.expected_std is None
+    assert 0.8 < found.distortion.mean < 1.2
 
 
 def permuted(rows: np.ndarray) -> np.ndarray:

@@ -148,7 +148,7 @@ def test_an_unknown_name_is_told_with_what_is_near(changes: dict[str, Any], mess
         ({"dim_out": 0}, "width must be at least 1, got 0"),
         ({"options": {"chanels": 3}}, "timm/resnet10t cannot be built with the options"),
         ({"modality": "text"}, "timm/resnet10t reads images, but the data are text"),
-        ({"name": "hf/bert"}, "hf/bert reads text, but the data are image"),
+        ({"name": "hf/bert"}, "hf/bert reads texts, but the data are images"),
         ({"name": "hf/bert", "modality": "text"}, "needs the size of the tokenizer's vocabulary"),
         ({"name": "builtins:dict"}, "it must give a torch.nn.Module"),
         (
