@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -28,7 +27,8 @@ Targets = Int64[np.ndarray, " rows"]
 Weight = Float64[np.ndarray, "classes dim"]
 Bias = Float64[np.ndarray, " classes"]
 Part = tuple[float, Float32[np.ndarray, "classes dim"], Float32[np.ndarray, " classes"]]
-CrossEntropy = Callable[[Weight, Bias], tuple[float, Weight, Bias]]
+Answer = tuple[float, Weight, Bias]
+CrossEntropy = Callable[[Weight, Bias], Answer]
 
 
 @contextmanager
@@ -36,17 +36,19 @@ def cross_entropy(rows: Rows, targets: Targets, *, device: str) -> Iterator[Cros
     """Hand out the function (weight, bias) -> (mean loss, its gradient by each).
 
     Products are float32, sums over blocks float64. The function remembers its last answer, for
-    whoever goes on from where another stopped. ``device`` is ``"cpu"`` or a name torch knows.
+    whoever goes on from where another stopped, and knows the one at zero, where descents start.
+    ``device`` is ``"cpu"`` or a name torch knows.
     """
+    zero = _at_zero(rows, targets)
     if device != "cpu":
-        yield _remembering(_on_device(rows, targets, device))
+        yield _remembering(_on_device(rows, targets, device), zero)
         return
     blas = _blas()
     threads = max((library["num_threads"] for library in blas.info()), default=1)
     blocks = _blocks(len(rows), classes=int(targets.max()) + 1)
     with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
 
-        def mean(weight: Weight, bias: Bias) -> tuple[float, Weight, Bias]:
+        def mean(weight: Weight, bias: Bias) -> Answer:
             head = weight.astype(np.float32), bias.astype(np.float32)[:, None]
             total, by_weight, by_bias = 0.0, np.zeros(weight.shape), np.zeros(bias.shape)
 
@@ -60,7 +62,7 @@ def cross_entropy(rows: Rows, targets: Targets, *, device: str) -> Iterator[Cros
                     by_bias += part[2]
             return total / len(rows), by_weight / len(rows), by_bias / len(rows)
 
-        yield _remembering(mean)
+        yield _remembering(mean, zero)
 
 
 @cache  # looking for the libraries takes a millisecond
@@ -113,7 +115,7 @@ def _on_device(rows: Rows, targets: Targets, device: str) -> CrossEntropy:
         reason = str(error).splitlines()[0]
         raise HeadError(f"rows cannot be put on device {device!r} ({reason}); use 'cpu'") from error
 
-    def mean(weight: Weight, bias: Bias) -> tuple[float, Weight, Bias]:
+    def mean(weight: Weight, bias: Bias) -> Answer:
         head, shift = (torch.from_numpy(a).to(device, torch.float32) for a in (weight, bias))
         by_weight = torch.zeros(weight.shape, dtype=torch.float64, device=device)
         by_bias = torch.zeros(bias.shape, dtype=torch.float64, device=device)
@@ -136,12 +138,23 @@ def _on_device(rows: Rows, targets: Targets, device: str) -> CrossEntropy:
     return mean
 
 
-def _remembering(function: CrossEntropy) -> CrossEntropy:
-    last: list[Any] = []
+def _at_zero(rows: Rows, targets: Targets) -> Answer:
+    """Where all classes are equally likely: no products are needed, only sums of rows by class."""
+    counts = np.bincount(targets)
+    sums = np.stack(
+        [rows[targets == one].sum(axis=0, dtype=np.float64) for one in range(len(counts))]
+    )
+    by_weight = sums.mean(axis=0) - sums
+    return float(np.log(len(counts))), by_weight / len(rows), 1 / len(counts) - counts / len(rows)
 
-    def remembered(weight: Weight, bias: Bias) -> tuple[float, Weight, Bias]:
-        if not (last and np.array_equal(last[0], weight) and np.array_equal(last[1], bias)):
-            last[:] = weight.copy(), bias.copy(), function(weight, bias)
+
+def _remembering(function: CrossEntropy, zero: Answer) -> CrossEntropy:
+    last = np.zeros(zero[1].shape), np.zeros(zero[2].shape), zero
+
+    def remembered(weight: Weight, bias: Bias) -> Answer:
+        nonlocal last
+        if not (np.array_equal(last[0], weight) and np.array_equal(last[1], bias)):
+            last = weight.copy(), bias.copy(), function(weight, bias)
         value, by_weight, by_bias = last[2]
         return value, by_weight.copy(), by_bias.copy()
 

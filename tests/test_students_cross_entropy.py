@@ -67,6 +67,13 @@ def test_it_agrees_with_plain_loops(device: str, seed: int, rows: int, classes: 
     assert_alike(asked(data, device), plain(*data))
 
 
+@given(seed=st.integers(0, 999), rows=st.integers(1, 40), classes=st.integers(2, 9))
+def test_the_answer_at_zero_agrees_with_plain_loops(seed: int, rows: int, classes: int) -> None:
+    features, targets, weight, bias = drawn(seed, rows, 3, classes)
+    data = features, targets, 0 * weight, 0 * bias
+    assert_alike(asked(data), plain(*data))
+
+
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 def test_blocks_that_do_not_divide_the_rows_add_up(
     device: str, monkeypatch: pytest.MonkeyPatch
