@@ -111,6 +111,8 @@ def test_one_seed_one_width_and_many_kinds_are_drawn() -> None:
     keys = [n for n in read(drawn).iter(f"{SVG}text") if n.attrib["class"] == "t key"]
     assert len({n.attrib["y"] for n in keys}) > 1  # the legend goes on in a second line
     assert max(float(n.attrib["x"]) for n in keys) < 836
+    axis = [n for n in read(drawn).iter(f"{SVG}text") if n.text == "accuracy, %"]
+    assert float(axis[0].attrib["y"]) > max(float(n.attrib["y"]) for n in keys) + 12
     assert sweep_plot(full_sweep(maps=())) == ""
 
 
@@ -221,6 +223,7 @@ def test_the_report_has_the_same_sections(tmp_path: Path) -> None:
     for shown in (page, text):
         assert "How far can it be compressed?" in shown
         assert "What the data has" in shown
+    assert text.split("## What this shows")[1].lstrip().startswith("- Recommended: pca at k = 8")
     assert "Only maps drawn from a seed were tried" in before
     assert "Only maps drawn from a seed were tried" not in page
 

@@ -18,28 +18,29 @@ from distill.reporting.svg import (
 from distill.reporting.text import count, factor, percent, plain, points
 
 COLOURS = 8  # further kinds share the last
-TOP = 74.0
 HEIGHT = 424.0
 TICK_ROOM = 40.0  # pixels that the label of a tick needs
-KEY_ROOM = 27.0  # pixels of a line of the legend
+KEY_ROOM = 23.0  # pixels of a line of the legend
+UNDER = 60.0  # pixels from its last line to the frame, the name of the axis between them
 
 
 def sweep_plot(found: Sweep) -> str:
     """Cross-validated accuracy against k; "" where no map was swept."""
     if not found.maps:
         return ""
-    x = _width_scale(found)
-    y = _accuracy_scale(found)
     kinds = list(dict.fromkeys(one.kind for one in found.maps))
-    parts = [accuracy_grid(y), *_width_axis(x, found), _full(found, y), _tolerance(found, y)]
+    legend, top = _legend(kinds)
+    x = _width_scale(found)
+    y = _accuracy_scale(found, top)
+    parts = [accuracy_grid(y), *_width_axis(x, found, top), _full(found, y), _tolerance(found, y)]
     if classes_shown(found):
-        parts.append(_classes_line(x(found.classes - 1), found.classes))
+        parts.append(_classes_line(x(found.classes - 1), found.classes, top))
     for number, kind in enumerate(kinds):
         family = sorted(
             (one for one in found.maps if one.kind == kind), key=lambda one: one.dim_out
         )
         parts.append(_family(family, x, y, number))
-    parts.append(_legend(kinds))
+    parts.append(legend)
     label = f"Cross-validated accuracy of {len(kinds)} kinds of map against their width k"
     return drawing(WIDTH, HEIGHT, label, *parts)
 
@@ -58,13 +59,13 @@ def _width_scale(found: Sweep) -> Scale:
     return Scale(low / 1.15, found.dim * 1.15, LEFT, RIGHT, log=True)
 
 
-def _accuracy_scale(found: Sweep) -> Scale:
+def _accuracy_scale(found: Sweep, top: float) -> Scale:
     """Fit all bands, with some room, and never leave 0 to 1."""
     reach = [_reach(one) for one in (found.full, *found.maps)]
     low = min(low for low, _ in reach)
     high = max(high for _, high in reach)
     room = max(0.05 * (high - low), 0.01)
-    return Scale(max(low - room, 0.0), min(high + room, 1.0), BOTTOM, TOP)
+    return Scale(max(low - room, 0.0), min(high + room, 1.0), BOTTOM, top)
 
 
 def _reach(one: SweptMap) -> tuple[float, float]:
@@ -75,8 +76,8 @@ def _reach(one: SweptMap) -> tuple[float, float]:
     return max(interval.low, 0.0), min(interval.high, 1.0)
 
 
-def _width_axis(x: Scale, found: Sweep) -> list[str]:
-    marks = [line(LEFT, BOTTOM, RIGHT, BOTTOM, "frame"), line(LEFT, TOP, RIGHT, TOP, "frame")]
+def _width_axis(x: Scale, found: Sweep, top: float) -> list[str]:
+    marks = [line(LEFT, BOTTOM, RIGHT, BOTTOM, "frame"), line(LEFT, top, RIGHT, top, "frame")]
     last = math.inf
     for k in sorted({found.dim, *(one.dim_out for one in found.maps)}, reverse=True):
         at = x(k)
@@ -113,10 +114,10 @@ def _tolerance(found: Sweep, y: Scale) -> str:
     )
 
 
-def _classes_line(at: float, classes: int) -> str:
+def _classes_line(at: float, classes: int, top: float) -> str:
     side, shift = ("end", -7) if at > (LEFT + RIGHT) / 2 else ("start", 7)
     label = text(at + shift, BOTTOM - 10, f"k = C − 1 = {count(classes - 1)}", "note", side)
-    return line(at, TOP, at, BOTTOM, "classes") + label
+    return line(at, top, at, BOTTOM, "classes") + label
 
 
 def _family(family: Sequence[SweptMap], x: Scale, y: Scale, number: int) -> str:
@@ -142,13 +143,14 @@ def _family(family: Sequence[SweptMap], x: Scale, y: Scale, number: int) -> str:
     return "".join(marks)
 
 
-def _legend(kinds: Sequence[str]) -> str:
+def _legend(kinds: Sequence[str]) -> tuple[str, float]:
+    """The legend in as many lines as it takes, and where the frame below it begins."""
     marks, at, line_at = [], LEFT, 14.0
     entries = [(plain(kind, most=24), f"s{min(n, COLOURS - 1)}") for n, kind in enumerate(kinds)]
     for shown, color in [*entries, ("full head", "full")]:
         room = 29 + 7.2 * len(shown) + 22
         if at + room > RIGHT:
-            at, line_at = LEFT, line_at + KEY_ROOM - 4
+            at, line_at = LEFT, line_at + KEY_ROOM
         if color == "full":
             marks.append(rect(at, line_at - 6, 22, 12, "band"))
             marks.append(line(at, line_at, at + 22, line_at, "full"))
@@ -157,4 +159,4 @@ def _legend(kinds: Sequence[str]) -> str:
             marks.append(element("circle", cx=at + 11, cy=line_at, r=3.6, class_=f"dot {color}"))
         marks.append(text(at + 29, line_at + 4, shown, "key"))
         at += room
-    return "".join(marks)
+    return "".join(marks), line_at + UNDER

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from distill.findings import Head, Report, Student
 from distill.reporting.derived import REFERENCE, UNDECIDED, Derived, HeadRow, smallest_within
 from distill.reporting.layout import Words
+from distill.reporting.sweeps import recommendation
 from distill.reporting.text import (
     count,
     factor,
@@ -67,6 +68,8 @@ def _some(names: tuple[str, ...], most: int = 5) -> str:
 
 
 def _shows(report: Report, derived: Derived) -> Iterator[str]:
+    if report.sweep is not None:
+        yield recommendation(report.sweep)
     full = full_head(report)
     if full is not None:
         yield (
