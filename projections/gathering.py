@@ -204,10 +204,11 @@ def _gram(
 ) -> Float[np.ndarray, "dim dim"]:
     """Upper half of rowsᵀ rows, in column order, in the rows' precision where that suffices."""
     if rows.dtype == np.float32:
-        product = blas.ssyrk(1.0, rows.T, c=into, overwrite_c=1)
+        product: np.ndarray = blas.ssyrk(1.0, rows.T, c=into, overwrite_c=1)
         if SAFE[0] < float(product.diagonal().max()) < SAFE[1]:
             return product
-    return blas.dsyrk(1.0, rows.T.astype(np.float64, copy=False))
+    exact: np.ndarray = blas.dsyrk(1.0, rows.T.astype(np.float64, copy=False))
+    return exact
 
 
 def _mirror_upper(square: Float64[np.ndarray, "dim dim"]) -> None:
