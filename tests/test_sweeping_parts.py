@@ -239,8 +239,11 @@ def test_probabilities_are_softmax(rows: int, temperature: float, seed: int) -> 
 # --- memory --------------------------------------------------------------------------------------
 
 
-def test_rows_that_do_not_fit_are_never_held(tmp_path: Path) -> None:
-    features, labels = cloud(40_000, dim=48)
+def test_rows_that_do_not_fit_are_never_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.sweeping.geometry.SAMPLE", 100)
+    features, labels = cloud(22_000, dim=48)
     size = features.nbytes
     store = make_store(tmp_path / "s", features, labels, classes=NAMES, chunk_rows=1000)
     del features
