@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from students import HeadError
-from students.cross_entropy import SHARES, _blocks, cross_entropy
+from students.cross_entropy import SHARES, _block, _blocks, cross_entropy
 
 Answer = tuple[float, np.ndarray, np.ndarray]
 
@@ -109,10 +109,35 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -
         assert by_bias.tobytes() == answers[0][2].tobytes()
 
 
-def test_blas_may_use_as_many_threads_as_before() -> None:
-    def threads() -> list[int]:
-        return [entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"]
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_losses_of_rows_that_are_far_from_the_boundary_keep_their_digits(device: str) -> None:
+    # both rows lose log(1 + exp(-20)), about 2e-9; in float32 1 + 2e-9 is 1
+    rows, weight = np.array([[20.0], [-20.0]], np.float32), np.array([[0.5], [-0.5]])
+    loss, by_weight, _ = asked((rows, np.array([0, 1]), weight, np.zeros(2)), device)
+    assert loss == pytest.approx(np.log1p(np.exp(-20)), rel=1e-5)
+    np.testing.assert_allclose(by_weight[0], -20 / (1 + np.exp(20)), rtol=1e-5)
 
+
+def test_blocks_run_side_by_side_with_one_thread_of_blas_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def block(rows: np.ndarray, targets: np.ndarray, *head: np.ndarray) -> Answer:
+        seen.extend(threads())
+        return _block(rows, targets, *head)
+
+    monkeypatch.setattr("students.cross_entropy._block", block)
+    with threadpool_limits(2, user_api="blas"):
+        asked(drawn(3))
+    assert set(seen) == {1}
+
+
+def threads() -> list[int]:
+    return [entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"]
+
+
+def test_blas_may_use_as_many_threads_as_before() -> None:
     with threadpool_limits(2, user_api="blas"):
         before = threads()
         asked(drawn(3))
@@ -138,6 +163,7 @@ def test_an_answer_is_remembered_until_another_is_asked_for(
         first = losses(weight, bias)
         expected = first[1].copy()
         first[1][:] = 0  # what the caller does to it is the caller's
+        np.testing.assert_array_equal(losses(weight, bias)[1], expected)
         weight[0, 0] += 1
         assert np.abs(losses(weight, bias)[1] - expected).max() > 1e-3
         weight[0, 0] -= 1

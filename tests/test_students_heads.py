@@ -121,6 +121,13 @@ def test_features_that_say_nothing_give_the_class_shares() -> None:
     assert head.validation_accuracy == 0.5
 
 
+def test_what_all_classes_could_share_is_zero() -> None:
+    head = fitted()
+    np.testing.assert_allclose(head.weight.sum(axis=0), 0, atol=1e-5)
+    at_the_mean = head.bias + head.weight @ TRAIN[0].mean(axis=0)
+    np.testing.assert_allclose(at_the_mean.sum(), 0, atol=1e-5)
+
+
 GRID = (1e-4, 1e-1, 1e-3)
 
 
@@ -207,6 +214,7 @@ def test_a_class_without_rows_is_never_predicted() -> None:
     head = fitted((features[kept], labels[kept]))
     assert head.weight.shape == (CLASSES, DIM)
     assert np.isfinite(head.logits(TEST[0])).all()
+    assert head.logits(TEST[0])[:, 3].max() < -1e3
     assert 3 not in head.predict(TEST[0])
     assert set(head.predict(TEST[0])) == set(range(CLASSES)) - {3}
 

@@ -1,4 +1,4 @@
-"""How often the rows are read on the way to a minimum: the change of variables must pay."""
+"""The change of variables: it is one, and it pays in how often the rows are read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,8 @@ import pytest
 
 from students import fit_path
 from students.cross_entropy import cross_entropy
+from students.logistic import _factor, _Variables, descend
+from students.minimise import minimise
 
 Train = tuple[np.ndarray, np.ndarray]
 
@@ -78,3 +80,66 @@ def test_a_path_goes_on_from_the_head_before(monkeypatch: pytest.MonkeyPatch) ->
     grid = (1e-2, 7e-3, 5e-3)
     each = sum(evaluations(monkeypatch, OVERLAPPING, l2) for l2 in grid)
     assert evaluations(monkeypatch, OVERLAPPING, *grid) < 0.8 * each
+
+
+def test_no_more_steps_are_made_than_allowed_however_often_variables_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+
+    def counting(*args: object, **settings: object) -> object:
+        found = minimise(*args, **settings)  # type: ignore[arg-type]
+        made.append(found[2])
+        return found
+
+    monkeypatch.setattr("students.logistic.minimise", counting)
+    features, labels = FEW_ROWS
+    centred = features - features.mean(axis=0)
+    ((*_, converged),) = descend(centred, labels, l2=[1e-5], max_iterations=15, device="cpu")
+    assert not converged
+    assert len(made) > 1
+    assert sum(made) == 15
+
+
+def some_variables(classes: int, dim: int) -> tuple[_Variables, np.ndarray]:
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((50, dim)) * np.logspace(0, -1, dim)
+    covariance = (rows.T @ rows / 50).astype(np.float32)
+    variables = _Variables(
+        weight=rng.standard_normal((classes, dim)),
+        bias=rng.standard_normal(classes),
+        factor=_factor(covariance, 0.2, 1e-3),
+        root=0.2**-0.5,
+        centres=rng.standard_normal((classes, dim)),
+    )
+    return variables, 0.2 * covariance + 1e-3 * np.eye(dim)
+
+
+def test_steps_of_one_unit_curve_the_objective_by_one() -> None:
+    variables, curvature = some_variables(6, 5)
+    unit = np.zeros((6, 6))
+    unit[:5, :5] = np.eye(5)
+    steps = variables.head(unit)[0] - variables.head(0 * unit)[0]
+    steps -= steps[5]  # all classes were moved alike, so that no weight is shared
+    np.testing.assert_allclose((steps @ curvature @ steps.T)[:5, :5], np.eye(5), atol=1e-4)
+
+
+def test_the_gradient_by_the_variables_is_that_of_the_head() -> None:
+    variables, _ = some_variables(4, 5)
+    rng = np.random.default_rng(2)
+    for_weight, for_bias = rng.standard_normal((4, 5)), rng.standard_normal(4)
+    for_weight -= for_weight.mean(axis=0)  # as of any loss: what classes share changes none
+    for_bias -= for_bias.mean()
+
+    def value(place: np.ndarray) -> float:
+        weight, bias = variables.head(place)
+        return float(np.vdot(for_weight, weight) + np.vdot(for_bias, bias))
+
+    gradient = variables.gradient(for_weight, for_bias)
+    for spot in np.ndindex(4, 6):
+        unit = np.zeros((4, 6))
+        unit[spot] = 1
+        slope = value(unit) - value(0 * unit)  # exact, as the change is linear
+        assert gradient[spot] == pytest.approx(slope, rel=1e-4, abs=1e-4)
+    shared = gradient[:, :-1].sum(axis=0)
+    np.testing.assert_allclose(shared, 0, atol=1e-4)

@@ -116,13 +116,49 @@ def test_it_finds_its_way_along_a_nearly_straight_slope() -> None:
 
 
 def test_it_gives_up_where_the_gradient_is_a_lie() -> None:
+    asked = 0
+
     def lying(place: np.ndarray) -> Seen:
+        nonlocal asked
+        asked += 1
         seen = quadratic(place)
         return seen._replace(gradient=-seen.gradient)
 
     place, reached, _ = minimise(lying, START, share=1e-4, max_iterations=50)
     assert not reached
+    assert asked < 100
     np.testing.assert_allclose(place, START, rtol=1e-2)  # steps within rounding are allowed
+
+
+def counted(function: Callable[[np.ndarray], Seen], start: np.ndarray) -> int:
+    """How often the function is asked on the way to its minimum."""
+    asked = 0
+
+    def counting(place: np.ndarray) -> Seen:
+        nonlocal asked
+        asked += 1
+        return function(place)
+
+    assert minimise(counting, start, share=1e-4, max_iterations=500)[1]
+    return asked
+
+
+def test_it_asks_no_more_often_where_everything_curves_a_thousand_times_as_much() -> None:
+    def steeper(place: np.ndarray) -> Seen:
+        return Seen(*(1000 * part for part in quadratic(place)))
+
+    assert counted(steeper, START) < 1.3 * counted(quadratic, START)
+
+
+def test_a_stretch_that_curves_downwards_does_not_mislead_it() -> None:
+    def hollow(place: np.ndarray) -> Seen:
+        squares = float(np.vdot(place, place))
+        gain = float(np.log1p(squares))
+        return Seen(1 + gain, 2 * place / (1 + squares), gain)
+
+    place, reached, _ = minimise(hollow, np.full(1, 5.0), share=1e-4, max_iterations=100)
+    assert reached
+    assert abs(place[0]) < 0.02
 
 
 @pytest.mark.parametrize("power", [2, 4])
@@ -131,6 +167,8 @@ def test_it_is_not_thrown_by_a_step_that_is_far_too_long(power: int) -> None:
         gain = float(np.sum(1e6 * place**power))
         return Seen(1 + gain, 1e6 * power * place ** (power - 1), gain)
 
-    place, reached, _ = minimise(steep, np.array([3.0, -2.0]), share=1e-3, max_iterations=300)
+    start = np.array([3.0, -2.0])
+    place, reached, _ = minimise(steep, start, share=1e-3, max_iterations=300)
     assert reached
     assert steep(place).value < 1.001
+    assert counted(steep, start) < 300
