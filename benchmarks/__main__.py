@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = ("stores", "extract", "project", "maps", "moments", "validate", "sweep", "students")
+BENCHMARKS = (
+    "stores", "extract", "project", "maps", "moments", "validate", "heads", "sweep", "students",
+)  # fmt: skip
 OUT = Path(__file__).resolve().parent / "out"
 
 

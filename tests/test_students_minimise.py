@@ -145,7 +145,8 @@ def counted(function: Callable[[np.ndarray], Seen], start: np.ndarray) -> int:
 
 def test_it_asks_no_more_often_where_everything_curves_a_thousand_times_as_much() -> None:
     def steeper(place: np.ndarray) -> Seen:
-        return Seen(*(1000 * part for part in quadratic(place)))
+        value, gradient, limit = quadratic(place)
+        return Seen(1000 * value, 1000 * gradient, 1000 * limit)
 
     assert counted(steeper, START) < 1.3 * counted(quadratic, START)
 
