@@ -1,9 +1,9 @@
 """Mean cross-entropy of a linear head and its gradient: all of a fit that reads the rows.
 
 On the CPU the rows are taken in blocks of about ``LOGITS`` logits, which stay in a core's cache
-from the first product to the last, and the blocks are spread over threads that each run BLAS with
-one. Blocks follow from the data's shape alone and are added up in their order: the number of
-threads changes no bit.
+from the first product to the last, and the blocks are spread over threads, with one of BLAS each.
+Blocks follow from the data's shape alone and are added up in their order: the number of threads
+changes no bit.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def cross_entropy(rows: Rows, targets: Targets, *, device: str) -> Iterator[Cros
 
     Products are float32, sums over blocks float64. The function remembers its last answer, for
     whoever goes on from where another stopped, and knows the one at zero, where descents start.
-    ``device`` is ``"cpu"`` or a name torch knows.
+    ``device`` is ``"cpu"`` or a name torch knows. On the CPU, BLAS has one thread while it lasts.
     """
     zero = _at_zero(rows, targets)
     if device != "cpu":
@@ -46,7 +46,9 @@ def cross_entropy(rows: Rows, targets: Targets, *, device: str) -> Iterator[Cros
     blas = _blas()
     threads = max((library["num_threads"] for library in blas.info()), default=1)
     blocks = _blocks(len(rows), classes=int(targets.max()) + 1)
-    with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
+    # for all of the descent: its own small products lose more by threads than they gain
+    alone = blas.limit(limits=1) if threads > 1 else nullcontext()
+    with alone, ThreadPoolExecutor(min(threads, len(blocks))) as pool:
 
         def mean(weight: Weight, bias: Bias) -> Answer:
             head = weight.astype(np.float32), bias.astype(np.float32)[:, None]
@@ -55,11 +57,10 @@ def cross_entropy(rows: Rows, targets: Targets, *, device: str) -> Iterator[Cros
             def share(block: slice) -> Part:
                 return _block(rows[block], targets[block], *head)
 
-            with blas.limit(limits=1) if threads > 1 else nullcontext():
-                for part in (pool.map if threads > 1 else map)(share, blocks):
-                    total += part[0]
-                    by_weight += part[1]
-                    by_bias += part[2]
+            for part in (pool.map if threads > 1 else map)(share, blocks):
+                total += part[0]
+                by_weight += part[1]
+                by_bias += part[2]
             return total / len(rows), by_weight / len(rows), by_bias / len(rows)
 
         yield _remembering(mean, zero)
