@@ -114,8 +114,8 @@ def _lowest(
 
 
 def _doubt(loss: float) -> float:
-    """About the mean of 1 - Σ p² over rows, and at most 1."""
-    return min(1.0, 2 * loss)
+    """About the mean of 1 - Σ p² over rows; at most 1, and never the 0 that float32 may say."""
+    return min(1.0, max(1e-9, 2 * loss))
 
 
 def _factor(covariance: Square, share: float, penalty: float) -> Square:

@@ -121,6 +121,15 @@ def test_features_that_say_nothing_give_the_class_shares() -> None:
     assert head.validation_accuracy == 0.5
 
 
+@pytest.mark.parametrize("l2", [1e-30, 1e9])
+def test_an_l2_far_off_still_gives_a_head(l2: float) -> None:
+    features, labels = np.eye(3, dtype=np.float32)[[0, 1, 2] * 4] * 9, np.array([0, 1, 2] * 4)
+    (head,) = fit_path(features, labels, classes=3, l2=[l2], max_iterations=100)
+    assert np.isfinite(head.weight).all()
+    assert np.isfinite(head.bias).all()
+    assert (np.mean(head.predict(features) == labels) == 1) or l2 > 1
+
+
 def test_what_all_classes_could_share_is_zero() -> None:
     head = fitted()
     np.testing.assert_allclose(head.weight.sum(axis=0), 0, atol=1e-5)
