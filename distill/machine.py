@@ -9,6 +9,7 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
+UNKNOWN = 4 * 10**9  # bytes assumed free where the machine does not say
 
 
 def cores() -> int:
@@ -33,6 +34,11 @@ def memory() -> tuple[int, int]:
         room = max(total - int(used) + given_back, 0)
         free = min(free, room) if free else room
     return total, free
+
+
+def half_of_free() -> int:
+    """Bytes that one piece of work may hold: half of what is free."""
+    return (memory()[1] or UNKNOWN) // 2
 
 
 def _system_memory() -> tuple[int, int]:

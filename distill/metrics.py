@@ -226,17 +226,6 @@ def fit_temperature(
     return float(np.exp(-(best if ends[best] <= float(found.fun) else float(found.x))))
 
 
-def margins(
-    logits: Float[np.ndarray, "rows classes"], labels: Int64[np.ndarray, " rows"]
-) -> Float64[np.ndarray, " rows"]:
-    """Logit of each row's own class less the largest of the others: above 0 where it is right."""
-    found = logits.astype(np.float64)
-    which = np.arange(len(labels))
-    own = found[which, labels].copy()
-    found[which, labels] = -np.inf
-    return np.asarray(own - found.max(axis=1))
-
-
 def geometric_margins(
     logits: Float[np.ndarray, "rows classes"],
     labels: Int64[np.ndarray, " rows"],

@@ -26,6 +26,7 @@ from projections.fitted import MomentsProjection, Solution
 from projections.moments import Moments
 
 FLOOR = 1e-6  # of the largest ratio's root: means nearer to a plane than this lie in it
+ROUNDING = 1e-7  # of the largest eigenvalue: no smaller one is known from float32 products
 COLLAPSED = 1e-14  # of the variance between the classes: the square of float32's resolution
 
 
@@ -54,8 +55,10 @@ def shrunk_within(moments: Moments) -> tuple[Float64[np.ndarray, "dim dim"], flo
     if level <= COLLAPSED * apart / (moments.rows * moments.dim):
         return np.eye(moments.dim), 1.0
     share = oas_shrinkage(within, moments.rows)
-    # never wholly without: collinear features of very many rows would have no inverse
-    return (1 - share) * within + max(share, 1e-9) * level * np.eye(moments.dim), share
+    # never wholly without: of very many rows with collinear features hardly any share is asked
+    # for, and float32 products leave eigenvalues below zero
+    least = ROUNDING * float(np.linalg.norm(within))
+    return (1 - share) * within + max(share * level, least) * np.eye(moments.dim), share
 
 
 @final

@@ -33,7 +33,7 @@ from students.feeds import (
     with_targets,
 )
 from students.head_files import load_head, save_head
-from students.heads import FittedHead, fit_head, fit_path
+from students.heads import FittedHead, fit_head, fit_path, fit_path_read
 from students.inference import evaluate_logits, forward_rows
 from students.losses import DISTANCES, LabelLoss, LogitLoss, SubspaceLoss, get_distance
 from students.recipe import Evaluation, Recipe
@@ -75,6 +75,7 @@ __all__ = [
     "fit",
     "fit_head",
     "fit_path",
+    "fit_path_read",
     "forward_rows",
     "fresh_head",
     "get_distance",

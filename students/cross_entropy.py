@@ -9,7 +9,6 @@ changes no bit.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +27,8 @@ Weight = Float64[np.ndarray, "classes dim"]
 Bias = Float64[np.ndarray, " classes"]
 Part = tuple[float, Float32[np.ndarray, "classes dim"], Float32[np.ndarray, " classes"]]
 Answer = tuple[float, Weight, Bias]
+Counts = Int64[np.ndarray, " classes"]
+Reading = Callable[[], Iterator[tuple[Rows, Targets]]]  # all rows, block after block
 CrossEntropy = Callable[[Weight, Bias], Answer]
 
 
@@ -39,36 +40,46 @@ def cross_entropy(rows: Rows, targets: Targets, *, device: str) -> Iterator[Cros
     whoever goes on from where another stopped, and knows the one at zero, where descents start.
     ``device`` is ``"cpu"`` or a name torch knows. On the CPU, BLAS has one thread while it lasts.
     """
-    zero = _at_zero(rows, targets)
-    if device != "cpu":
-        yield _remembering(_on_device(rows, targets, device), zero)
-        return
-    blas = _blas()
-    threads = max((library["num_threads"] for library in blas.info()), default=1)
-    blocks = _blocks(len(rows), classes=int(targets.max()) + 1)
+
+    def reading() -> Iterator[tuple[Rows, Targets]]:
+        yield rows, targets
+
+    counts = np.bincount(targets)
+    if device == "cpu":
+        with cross_entropy_read(reading, counts) as losses:
+            yield losses
+    else:
+        yield _remembering(_on_device(rows, targets, device), _at_zero(reading, counts))
+
+
+@contextmanager
+def cross_entropy_read(reading: Reading, counts: Counts) -> Iterator[CrossEntropy]:
+    """Do the same on the CPU with rows that are read anew for every answer, ``counts`` a class."""
+    zero = _at_zero(reading, counts)
+    blas = ThreadpoolController().select(user_api="blas")  # a library may be loaded at any time
+    # the least of all: in a thread whose BLAS was limited, a library on OpenMP does not know it
+    threads = min((library["num_threads"] for library in blas.info()), default=1)
     # for all of the descent: its own small products lose more by threads than they gain
     alone = blas.limit(limits=1) if threads > 1 else nullcontext()
-    with alone, ThreadPoolExecutor(min(threads, len(blocks))) as pool:
+    with alone, ThreadPoolExecutor(threads) as pool:  # which starts those it needs
 
         def mean(weight: Weight, bias: Bias) -> Answer:
             head = weight.astype(np.float32), bias.astype(np.float32)[:, None]
             total, by_weight, by_bias = 0.0, np.zeros(weight.shape), np.zeros(bias.shape)
+            for rows, targets in reading():
 
-            def share(block: slice) -> Part:
-                return _block(rows[block], targets[block], *head)
+                def share(block: slice, rows: Rows = rows, targets: Targets = targets) -> Part:
+                    return _block(rows[block], targets[block], *head)
 
-            for part in (pool.map if threads > 1 else map)(share, blocks):
-                total += part[0]
-                by_weight += part[1]
-                by_bias += part[2]
-            return total / len(rows), by_weight / len(rows), by_bias / len(rows)
+                blocks = _blocks(len(rows), classes=len(counts))
+                for part in (pool.map if threads > 1 else map)(share, blocks):
+                    total += part[0]
+                    by_weight += part[1]
+                    by_bias += part[2]
+            n = int(counts.sum())
+            return total / n, by_weight / n, by_bias / n
 
         yield _remembering(mean, zero)
-
-
-@cache  # looking for the libraries takes a millisecond
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
 
 
 def _blocks(rows: int, *, classes: int) -> list[slice]:
@@ -139,14 +150,16 @@ def _on_device(rows: Rows, targets: Targets, device: str) -> CrossEntropy:
     return mean
 
 
-def _at_zero(rows: Rows, targets: Targets) -> Answer:
+def _at_zero(reading: Reading, counts: Counts) -> Answer:
     """Where all classes are equally likely: no products are needed, only sums of rows by class."""
-    counts = np.bincount(targets)
-    sums = np.stack(
-        [rows[targets == one].sum(axis=0, dtype=np.float64) for one in range(len(counts))]
-    )
+    sums = 0.0
+    for rows, targets in reading():
+        sums += np.stack(
+            [rows[targets == one].sum(axis=0, dtype=np.float64) for one in range(len(counts))]
+        )
     by_weight = sums.mean(axis=0) - sums
-    return float(np.log(len(counts))), by_weight / len(rows), 1 / len(counts) - counts / len(rows)
+    n = int(counts.sum())
+    return float(np.log(len(counts))), by_weight / n, 1 / len(counts) - counts / n
 
 
 def _remembering(function: CrossEntropy, zero: Answer) -> CrossEntropy:

@@ -11,15 +11,16 @@ folded back, so the head that is returned reads the features as they are stored.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 
+from students.cross_entropy import Reading, cross_entropy, cross_entropy_read
 from students.errors import HeadError
-from students.logistic import descend
+from students.logistic import Bias, Weight, descend, mean_square, sample_covariance
 
 NEVER = -1e4  # bias of a class without a training row: finite, yet never the largest
 
@@ -68,18 +69,85 @@ def fit_path(
     are not finite and a device that is not there raise ``HeadError``.
     """
     _check(train_features, train_labels, classes=classes, what="training")
-    if not l2 or not all(0 < strength < math.inf for strength in l2):
-        raise HeadError(f"l2 must name at least one value above 0, got {list(l2)}")
-    present, targets = np.unique(train_labels, return_inverse=True)
-    if len(present) < 2:
-        raise HeadError(
-            f"all {len(train_labels)} training rows are of class {present[0]}; "
-            "a head needs at least two classes"
-        )
+    path = _path(l2)
+    counts = np.bincount(train_labels, minlength=classes)
+    present = _present(counts)
+    targets = np.searchsorted(present, train_labels)
     mean = train_features.mean(axis=0, dtype=np.float64)
     rows = (train_features - mean.astype(np.float32)).astype(np.float32, copy=False)
-    path = sorted(l2, reverse=True)
-    found = descend(rows, targets, l2=path, max_iterations=max_iterations, device=device)
+    covariance, square = sample_covariance(rows), mean_square(rows)
+    with cross_entropy(rows, targets, device=device) as losses:
+        found = descend(
+            losses,
+            counts=counts[present],
+            covariance=covariance,
+            square=square,
+            l2=path,
+            max_iterations=max_iterations,
+        )
+        return _heads(path, found, present, mean, classes)
+
+
+def fit_path_read(
+    reading: Reading,
+    *,
+    counts: Int64[np.ndarray, " classes"],
+    mean: Float64[np.ndarray, " dim"],
+    covariance: Float64[np.ndarray, "dim dim"],
+    l2: Sequence[float],
+    max_iterations: int,
+) -> tuple[FittedHead, ...]:
+    """Fit as ``fit_path`` does on rows that are not held: each step reads all of them again.
+
+    ``reading()`` begins a reading: finite features and labels, block after block, always the same,
+    of which ``counts`` (a class), ``mean`` and ``covariance`` (divided by the rows) are known. A
+    single class and an ``l2`` that is not above 0 raise ``HeadError``.
+    """
+    path, present = _path(l2), _present(counts)
+    centre = mean.astype(np.float32)
+
+    def centred() -> Iterator[tuple[Float32[np.ndarray, "b dim"], Int64[np.ndarray, " b"]]]:
+        for features, labels in reading():
+            rows = (features - centre).astype(np.float32, copy=False)
+            yield rows, np.searchsorted(present, labels)
+
+    with cross_entropy_read(centred, counts[present]) as losses:
+        found = descend(
+            losses,
+            counts=counts[present],
+            covariance=covariance.astype(np.float32),
+            square=float(np.trace(covariance)) / len(mean),
+            l2=path,
+            max_iterations=max_iterations,
+        )
+        return _heads(path, found, present, mean, len(counts))
+
+
+def _path(l2: Sequence[float]) -> list[float]:
+    if not l2 or not all(0 < strength < math.inf for strength in l2):
+        raise HeadError(f"l2 must name at least one value above 0, got {list(l2)}")
+    return sorted(l2, reverse=True)
+
+
+def _present(counts: Int64[np.ndarray, " classes"]) -> Int64[np.ndarray, " present"]:
+    """Classes that have rows."""
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        raise HeadError(
+            f"all {counts.sum()} training rows are of class {present[0]}; "
+            "a head needs at least two classes"
+        )
+    return present
+
+
+def _heads(
+    path: Sequence[float],
+    found: Iterable[tuple[Weight, Bias, bool]],
+    present: Int64[np.ndarray, " present"],
+    mean: Float64[np.ndarray, " dim"],
+    classes: int,
+) -> tuple[FittedHead, ...]:
+    """Heads of all classes that read features as they are stored."""
     heads = []
     for strength, (weight, bias, converged) in zip(path, found, strict=True):
         every = np.zeros((classes, len(mean)), np.float32)

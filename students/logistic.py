@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from scipy.linalg import cholesky, solve_triangular
 
-from students.cross_entropy import CrossEntropy, cross_entropy
+from students.cross_entropy import CrossEntropy
 from students.minimise import Seen, minimise
 
 GAP = 1e-4  # converged: this share of the objective is the most that is left to gain
@@ -45,40 +45,44 @@ Weight = Float64[np.ndarray, "classes dim"]
 Bias = Float64[np.ndarray, " classes"]
 Place = Float64[np.ndarray, "classes columns"]
 Square = Float32[np.ndarray, "dim dim"]
+Rows = Float32[np.ndarray, "rows dim"]
 
 
 def descend(
-    rows: Float32[np.ndarray, "rows dim"],
-    targets: Int64[np.ndarray, " rows"],
+    losses: CrossEntropy,
     *,
+    counts: Int64[np.ndarray, " classes"],
+    covariance: Square,
+    square: float,
     l2: Sequence[float],
     max_iterations: int,
-    device: str,
 ) -> Iterator[tuple[Weight, Bias, bool]]:
     """Minimum for each ``l2``, the first sought from zero, each later one from the one before.
 
     Weight, bias, and whether the objective lies within ``GAP`` of its least, as far as
-    ``minimise`` can tell. Every class from 0 to the largest target has rows; the rows' mean is 0.
+    ``minimise`` can tell. ``losses`` are of rows with mean 0, ``counts`` of each class, none of
+    them 0. About right will do for ``covariance``; ``square``, s², is part of the objective.
     """
-    counts = np.bincount(targets)
-    covariance = _covariance(rows)
+    weight, bias = np.zeros((len(counts), len(covariance))), np.zeros(len(counts))
+    # at zero all classes are equally likely, and what is left of the gradient are class sums
+    _, slope, _ = losses(weight, bias)
+    centres = -THETA * slope * (counts.sum() / counts)[:, None]
+    for strength in l2:
+        penalty = strength * (square or 1.0)
+        weight, bias, converged = _lowest(
+            losses, weight, bias, penalty, covariance, centres, max_iterations
+        )
+        yield weight, bias, converged
+
+
+def mean_square(rows: Rows) -> float:
+    """Mean of the squares of all entries."""
     # a float32 dot product of everything at once would be wrong in its fourth digit
-    square = float(np.einsum("nd,nd->n", rows, rows).sum(dtype=np.float64)) / rows.size
-    with cross_entropy(rows, targets, device=device) as losses:
-        weight, bias = np.zeros((len(counts), rows.shape[1])), np.zeros(len(counts))
-        # at zero all classes are equally likely, and what is left of the gradient are class sums
-        _, slope, _ = losses(weight, bias)
-        centres = -THETA * slope * (len(rows) / counts)[:, None]
-        for strength in l2:
-            penalty = strength * (square or 1.0)
-            weight, bias, converged = _lowest(
-                losses, weight, bias, penalty, covariance, centres, max_iterations
-            )
-            yield weight, bias, converged
+    return float(np.einsum("nd,nd->n", rows, rows).sum(dtype=np.float64)) / rows.size
 
 
-def _covariance(rows: Float32[np.ndarray, "rows dim"]) -> Square:
-    """Of rows all over the data, since neighbours are often alike."""
+def sample_covariance(rows: Rows) -> Square:
+    """Of centred rows all over the data, since neighbours are often alike."""
     wanted = max(LEAST, SAMPLE * rows.shape[1])
     some = rows[:: max(1, len(rows) // wanted)]
     found: Square = some.T @ some / np.float32(len(some))

@@ -11,7 +11,6 @@ from distill.metrics import (
     geometric_margins,
     log_likelihoods,
     margin_kept,
-    margins,
 )
 
 
@@ -86,8 +85,6 @@ def test_likelihoods_do_not_overflow() -> None:
 
 
 def test_margins_by_hand() -> None:
-    logits = np.array([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [0.0, 0.0, 0.0]])
-    np.testing.assert_array_equal(margins(logits, np.array([0, 1, 2])), [1.0, -2.0, 0.0])
     # boundaries between three corners of a right angle: x = 0.5, y = 0.5 and x = y
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     bias = -(corners**2).sum(axis=1) / 2
@@ -118,7 +115,6 @@ def test_geometric_margins_are_those_of_a_loop(rows: int, classes: int, seed: in
         for row, own in enumerate(labels)
     ]
     np.testing.assert_allclose(geometric_margins(logits, labels, weight), expected, rtol=1e-5)
-    assert (np.sign(margins(logits, labels)) == np.sign(expected)).all()
 
 
 def test_the_margin_kept_is_a_ratio_of_medians() -> None:

@@ -141,6 +141,6 @@ def test_the_number_of_cores_changes_no_byte(
 ) -> None:
     sources = sources_in(tmp_path)
     project(sources, targets_in(tmp_path / "here"), progress=Silent())
-    monkeypatch.setattr(stage, "cores", lambda: count)
+    monkeypatch.setattr("distill.side_by_side.cores", lambda: count)
     project(sources, targets_in(tmp_path / "there"), progress=Silent())
     assert bytes_in(tmp_path / "there") == bytes_in(tmp_path / "here")

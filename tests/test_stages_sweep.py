@@ -298,8 +298,8 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     }  # fmt: skip
     for wrong, words in (
         (without(stores, "validation"), "there is no validation split"),
-        (stores | {"test": bare}, "has no labels, which a sweep needs"),
-        (stores | {"train": one}, "has rows of one class only"),
+        (stores | {"test": bare}, "has no labels, which classifiers need"),
+        (stores | {"train": one}, "all 40 training rows are of class"),
         (stores | {"test": other}, "do not name the same classes"),
         (few, "train and validation have 8 rows together"),
     ):

@@ -8,7 +8,7 @@ import pytest
 
 from students import fit_path
 from students.cross_entropy import cross_entropy
-from students.logistic import _factor, _Variables, descend
+from students.logistic import _factor, _Variables
 from students.minimise import minimise
 
 Train = tuple[np.ndarray, np.ndarray]
@@ -45,7 +45,7 @@ def evaluations(monkeypatch: pytest.MonkeyPatch, train: Train, *l2: float) -> in
 
             yield counted
 
-    monkeypatch.setattr("students.logistic.cross_entropy", counting)
+    monkeypatch.setattr("students.heads.cross_entropy", counting)
     heads = fit_path(*train, classes=int(train[1].max()) + 1, l2=l2, max_iterations=1000)
     assert all(head.converged for head in heads)
     return asked
@@ -63,16 +63,16 @@ def no_covariance(rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("train", "what", "without", "saved"),
     [
-        pytest.param(MANY, "THETA", 0.0, 0.4, id="biases-measured-at-the-origin"),
-        pytest.param(FEW_ROWS, "FALL", np.inf, 0.6, id="variables-never-changed"),
-        pytest.param(MANY, "_covariance", no_covariance, 0.6, id="plain-curvatures"),
+        pytest.param(MANY, "logistic.THETA", 0.0, 0.4, id="biases-measured-at-the-origin"),
+        pytest.param(FEW_ROWS, "logistic.FALL", np.inf, 0.6, id="variables-never-changed"),
+        pytest.param(MANY, "heads.sample_covariance", no_covariance, 0.6, id="plain-curvatures"),
     ],
 )
 def test_what_each_part_of_the_change_of_variables_saves(
     monkeypatch: pytest.MonkeyPatch, train: Train, what: str, without: object, saved: float
 ) -> None:
     with_all = evaluations(monkeypatch, train, 1e-4)
-    monkeypatch.setattr(f"students.logistic.{what}", without)
+    monkeypatch.setattr(f"students.{what}", without)
     assert with_all < (1 - saved) * evaluations(monkeypatch, train, 1e-4)
 
 
@@ -93,10 +93,8 @@ def test_no_more_steps_are_made_than_allowed_however_often_variables_change(
         return found
 
     monkeypatch.setattr("students.logistic.minimise", counting)
-    features, labels = FEW_ROWS
-    centred = features - features.mean(axis=0)
-    ((*_, converged),) = descend(centred, labels, l2=[1e-5], max_iterations=15, device="cpu")
-    assert not converged
+    (head,) = fit_path(*FEW_ROWS, classes=4, l2=[1e-5], max_iterations=15)
+    assert not head.converged
     assert len(made) > 1
     assert sum(made) == 15
 

@@ -1,8 +1,6 @@
 """The parts that a sweep measures with: streamed heads, geometry, rows, probabilities."""
 
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.neighbors import NearestNeighbors
-from threadpoolctl import threadpool_info
 
 from distill.progress import Silent
 from distill.sweeping.cells import digest_of, probabilities
 from distill.sweeping.crossing import Work, cross_validate
-from distill.sweeping.full import fit_streamed, full_heads, logits_of
+from distill.sweeping.full import full_heads, logits_of
 from distill.sweeping.geometry import geometry, sampled
 from distill.sweeping.moments import train_moments
 from distill.sweeping.parts import fold_rows
 from distill.sweeping.rows import Rows, transformed
-from distill.sweeping.side_by_side import side_by_side
 from projections import Moments, gather_moments, make_projection
-from students import FittedHead, fit_path
+from students import fit_path
 from tests.store_builder import make_store
 from tests.sweep_examples import CLASSES, DIM, NAMES, data, stores_of
 
@@ -34,47 +30,6 @@ def cloud(rows: int, seed: int = 0, dim: int = DIM) -> tuple[np.ndarray, np.ndar
     centres = np.random.default_rng(99).standard_normal((CLASSES, dim))
     noise = rng.standard_normal((rows, dim)) * 2 * np.arange(1, dim + 1) ** -0.5
     return (3 + centres[labels] + noise).astype(np.float32), labels
-
-
-def objective(head: FittedHead, rows: np.ndarray, labels: np.ndarray, l2: float) -> float:
-    """Mean cross-entropy + l2 / 2 |W|², W of rows scaled by their deviations' mean square."""
-    scale = np.sqrt(np.mean((rows - rows.mean(axis=0, dtype=np.float64)) ** 2))
-    chances = softmax(rows.astype(np.float64) @ head.weight.T + head.bias, axis=1)
-    weight = head.weight.astype(np.float64) * scale
-    return float(
-        -np.log(chances[np.arange(len(labels)), labels]).mean() + l2 / 2 * np.sum(weight**2)
-    )
-
-
-@pytest.mark.parametrize("l2", [(1e-2, 1e-3), (1e-4,)])
-def test_a_streamed_head_is_the_head_that_is_fitted_in_memory(l2: tuple[float, ...]) -> None:
-    rows, labels = cloud(700)
-    fresh, truth = cloud(1000, seed=1)
-    moments = gather_moments([(rows, labels)], classes=CLASSES)
-
-    def readings() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(rows), 96):
-            yield rows[start : start + 96], labels[start : start + 96]
-
-    streamed = fit_streamed(readings, moments, l2=l2, max_iterations=500)
-    held = fit_path(rows, labels, classes=CLASSES, l2=l2, max_iterations=500)
-    assert [head.l2 for head in streamed] == [head.l2 for head in held]
-    for one, other in zip(streamed, held, strict=True):
-        ours, theirs = (objective(head, rows, labels, one.l2) for head in (one, other))
-        assert ours == pytest.approx(theirs, rel=2e-3)
-        assert np.mean(one.predict(fresh) == other.predict(fresh)) > 0.985
-        accuracy = np.mean(one.predict(fresh) == truth)
-        assert accuracy == pytest.approx(np.mean(other.predict(fresh) == truth), abs=0.01)
-
-
-def test_a_class_without_rows_is_never_predicted() -> None:
-    rows, labels = cloud(200)
-    rows, labels = rows[labels != 2], labels[labels != 2]
-    moments = gather_moments([(rows, labels)], classes=CLASSES)
-    (head,) = fit_streamed(lambda: iter([(rows, labels)]), moments, l2=[1e-2], max_iterations=100)
-    assert head.converged
-    assert 2 not in head.predict(cloud(500, seed=3)[0])
-    assert head.bias[2] < -1000
 
 
 def test_full_heads_see_the_chosen_rows_alone(tmp_path: Path) -> None:
@@ -162,28 +117,6 @@ def test_train_moments_are_kept_and_made_again_when_damaged(tmp_path: Path) -> N
     other = Rows([stores["test"]], 10**9)
     train_moments(other, other.labels(), classes=CLASSES, folder=tmp_path / "m")
     assert len(list((tmp_path / "m").iterdir())) == 2
-
-
-@pytest.mark.parametrize("logits", [10, 10**9])
-def test_cells_at_once_come_in_order_and_stop_at_an_error(logits: int) -> None:
-    done: list[int] = []
-
-    def work(number: int) -> int:
-        done.append(number)
-        if number == 7:
-            raise ValueError("seven")
-        return number * number
-
-    assert list(side_by_side(work, range(5), logits=logits)) == [0, 1, 4, 9, 16]
-    done.clear()
-    found: list[int] = []
-    with pytest.raises(ValueError, match="seven"):
-        found.extend(side_by_side(work, iter(range(100)), logits=logits))
-    assert len(done) < 30
-    before = [library["num_threads"] for library in threadpool_info()]
-    with closing(side_by_side(work, range(5), logits=logits)) as some:
-        assert next(some) == 0
-    assert [library["num_threads"] for library in threadpool_info()] == before
 
 
 # --- geometry ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Parts from a config: the data set, the teacher, the stores a run already holds."""
+"""Parts from a config: the teacher, the stores a run already holds."""
 
 import shlex
 from typing import TYPE_CHECKING
@@ -26,13 +26,6 @@ def the_device(config: Config) -> str:
     from teachers import resolve_device
 
     return resolve_device(config.compute.device)
-
-
-def the_dataset(config: Config) -> "Dataset":
-    """The examples, split."""
-    from distill.datasets import load_dataset
-
-    return load_dataset(config.data)
 
 
 def the_teacher(
@@ -122,17 +115,3 @@ def projected_stores(
             continue
         found.append((finding, splits))
     return sorted(found, key=lambda pair: (pair[0].kind, -pair[0].dim_out, pair[0].seed))
-
-
-def needs_labels(run: Run, stores: "dict[str, FeatureStore]") -> None:
-    """Refuse stores that cannot teach a classifier."""
-    for name in ("train", "validation", "test"):
-        if name not in stores:
-            raise UserError(f"{run.features} has no {name} split, which a head needs")
-    if not stores["train"].spec.labelled:
-        raise UserError(
-            f"{run.features} has no labels, which a head needs; name the label column with "
-            "--label-column (extract) or the file with --labels (import)"
-        )
-    if len(stores["train"].spec.classes) < 2:
-        raise UserError(f"{run.features} has a single class; a classifier needs two")

@@ -9,9 +9,7 @@ from distill.options import STUDENT, HeadOptions, StudentOptions, overrides
 from distill.pipeline.building import (
     command,
     feature_stores,
-    needs_labels,
     projected_stores,
-    the_dataset,
     the_device,
     the_teacher,
 )
@@ -66,7 +64,6 @@ def fit_heads(opened: Opened, *, progress: Progress) -> Heads:
 
     run = opened.run
     full = feature_stores(run)
-    needs_labels(run, full)
     projected = projected_stores(run, full, progress)
     if not projected:
         progress.say(f"no projected stores in {run.folder}: only the full head is trained")
@@ -85,7 +82,7 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
             "made from; extract them with a teacher, or stop at `distill train-head`"
         )
     chosen, targets = _chosen(opened, full, progress)
-    dataset = the_dataset(config)
+    dataset = opened.dataset
     _same_data(run, dataset, full)
     fit_heads(opened, progress=progress)
     lesson = _lesson(opened, dataset, chosen, targets, full)
@@ -104,17 +101,23 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
 
 def check_student(config: Config, modality: str) -> None:
     """Refuse a student that cannot be built, before hours of work are spent on its targets."""
-    from students import build_student
+    from students import StudentError, UnknownStudentError, build_student
 
     settings = config.student
-    build_student(
-        settings.name,
-        dim_out=1,
-        modality=modality,
-        options=settings.options,
-        image_size=settings.image_size or config.teacher.image_size,
-        vocabulary=1,
-    )
+    try:
+        build_student(
+            settings.name,
+            dim_out=1,
+            modality=modality,
+            options=settings.options,
+            image_size=settings.image_size or config.teacher.image_size,
+            vocabulary=1,
+        )
+    except UnknownStudentError:
+        raise
+    except StudentError:
+        if ":" not in settings.name:  # a factory of one's own may refuse this width alone
+            raise
 
 
 def _same_data(run: Run, dataset: "Dataset", full: Stores) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from distill.config import fingerprint
 from distill.findings import Record
-from distill.machine import memory
+from distill.machine import half_of_free
 from distill.pipeline.building import command
 from distill.pipeline.opening import Opened, UserError
 from distill.runs import Run, recall, remember
@@ -108,7 +108,7 @@ def _part(opened: Opened, train: "FeatureStore", kind: str) -> "Part":
             f"a {kind} map tells classes apart, and {run.features} has no labels; use pca, or a "
             "kind that is drawn from a seed"
         )
-    rows = Rows([train], opened.config.sweep.memory_limit or memory()[1] // 2)
+    rows = Rows([train], opened.config.sweep.memory_limit or half_of_free())
     labels = train.labels() if spec.labelled else np.zeros(spec.rows, np.int64)
     classes = len(spec.classes) or 1 + int(labels.max())
     weight = np.zeros((classes, spec.dim), np.float32)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from distill.config import fingerprint
 from distill.findings import Cost, Head, Record, Student
-from distill.pipeline.building import the_dataset, the_device, the_teacher
+from distill.pipeline.building import the_device, the_teacher
 from distill.pipeline.opening import Opened
 from distill.progress import Progress
 from distill.runs import recall, remember
@@ -66,7 +66,7 @@ def _network_costs(opened: Opened, students: Sequence[Student], progress: Progre
     from students import Classifier, carried_head, load_head
 
     device = the_device(config)
-    dataset = the_dataset(config)
+    dataset = opened.dataset
     teacher = the_teacher(run, config, dataset)
     example = [dataset.splits["train"].inputs[0]]
     full, _ = load_head(run.heads / "full" / "head.safetensors")

@@ -12,12 +12,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.config import DIGITS, Config, ConfigError, load_config, settle, write_config
 from distill.findings import FindingError
 from distill.runs import Run, RunError
+
+if TYPE_CHECKING:  # quoted below, so that opening a run loads no data library
+    from distill.datasets import Dataset
 
 # Front doors of the parts and the one error each of them raises at its users. A part that is not
 # loaded has raised nothing, so none is imported to find out.
@@ -54,6 +58,13 @@ class Opened:
 
     run: Run
     config: Config
+
+    @cached_property
+    def dataset(self) -> "Dataset":
+        """The examples, split: loaded, and their contents looked at, once."""
+        from distill.datasets import load_dataset
+
+        return load_dataset(self.config.data)
 
     def keep_config(self) -> None:
         """Write the resolved config: everything is checked, and the work begins.

@@ -5,13 +5,14 @@ Times come from a few real batches on this machine, so they say about how long.
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from distill.findings import Extracted, Plan, PlannedStage, Student, Taught
 from distill.options import PROJECT, RUN, STUDENT, TEACH, Option, overrides
-from distill.pipeline.building import the_dataset, the_device, the_teacher
+from distill.pipeline.building import the_device, the_teacher
 from distill.pipeline.opening import Opened, peek, told
 from distill.runs import DEFAULT_RUN, recall
 
@@ -71,23 +72,18 @@ class _Sight:
 
     def __init__(self, opened: Opened) -> None:
         self.run, self.config = opened.run, opened.config
-        self._dataset: Dataset | None = None
-        self._teacher: Teacher | None = None
+        self._opened = opened
 
     @property
     def dataset(self) -> "Dataset":
         """The examples."""
-        if self._dataset is None:
-            self._dataset = the_dataset(self.config)
-        return self._dataset
+        return self._opened.dataset
 
-    @property
+    @cached_property
     def teacher(self) -> "Teacher":
         """The teacher; one that is still to be taught costs the same."""
-        if self._teacher is None:
-            fresh = not self.run.taught.is_file()
-            self._teacher = the_teacher(self.run, self.config, self.dataset, fresh=fresh)
-        return self._teacher
+        fresh = not self.run.taught.is_file()
+        return the_teacher(self.run, self.config, self.dataset, fresh=fresh)
 
     @property
     def rows(self) -> dict[str, int]:

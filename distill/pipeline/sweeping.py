@@ -5,7 +5,7 @@ from typing import Unpack
 
 from distill.findings import Recommended, Sweep
 from distill.options import SweepOptions, overrides
-from distill.pipeline.building import command, feature_stores, needs_labels
+from distill.pipeline.building import command, feature_stores
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall
@@ -33,10 +33,8 @@ def sweep_all(opened: Opened, *, progress: Progress) -> Sweep:
     from distill.stages.sweep import sweep as stage
 
     run, config = opened.run, opened.config
-    stores = feature_stores(run)
-    needs_labels(run, stores)
     found = stage(
-        stores,
+        feature_stores(run),
         folder=run.sweeps,
         moments=run.moments,
         settings=config.sweep,

@@ -8,7 +8,7 @@ from typing import Unpack
 from distill.config import fingerprint
 from distill.findings import Extracted, Taught
 from distill.options import TEACH, ExtractOptions, TeachOptions, overrides
-from distill.pipeline.building import command, the_dataset, the_device, the_teacher
+from distill.pipeline.building import command, the_device, the_teacher
 from distill.pipeline.opening import Opened, UserError, one_line, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall, remember, versions
@@ -57,7 +57,7 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
     from distill.stages.train_teacher import train_teacher as stage
 
     run, config = opened.run, opened.config
-    dataset = the_dataset(config)
+    dataset = opened.dataset
     made_from = fingerprint(
         config.teacher.model_dump(exclude={"taught", "layer"}), config.teach, dataset.fingerprint
     )
@@ -96,7 +96,7 @@ def take_features(
     from stores import StoreMismatchError
 
     run, config = opened.run, opened.config
-    dataset = the_dataset(config)
+    dataset = opened.dataset
     teacher = the_teacher(run, config, dataset)
     notes = list(dataset.notes)
     if config.data.limit:
@@ -106,8 +106,9 @@ def take_features(
     if config.teacher.weights == "random" and not config.teacher.taught:
         notes.append("the teacher's weights are random: these are the features of no training")
     opened.keep_config()
-    if overwrite:
-        shutil.rmtree(run.features, ignore_errors=True)
+    if overwrite and run.features.exists():
+        run.extracted.unlink(missing_ok=True)  # it must not speak for other features
+        shutil.rmtree(run.features)
     try:
         found = stage(
             dataset,

@@ -6,7 +6,7 @@ from typing import Unpack
 
 from distill.findings import Extracted, Report, Reported, Student, Taught
 from distill.options import RUN, RunOptions, overrides
-from distill.pipeline.building import command, feature_stores, projected_stores, the_dataset
+from distill.pipeline.building import command, feature_stores, projected_stores
 from distill.pipeline.learning import check_student, fit_heads, teach_students
 from distill.pipeline.measuring import costs_of
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
@@ -44,7 +44,7 @@ def run(
     if asked.get("project.factors"):
         asked["student.factor"] = max(asked["project.factors"])
     with opened_for_writing(run, config, asked) as opened:
-        check_student(opened.config, the_dataset(opened.config).modality)
+        check_student(opened.config, opened.dataset.modality)
         if opened.config.teacher.taught:
             teach(opened, progress=progress)
         take_features(opened, progress=progress)

@@ -2,15 +2,11 @@
 
 Each chunk of the source is read at most once, whatever the number of targets, and mapped by one
 product a target: the bytes of a projected store depend on the source and its own map, not on what
-else was made with it, nor on where an earlier attempt was killed. Chunks are mapped side by side,
-each by a product on one thread: faster than products on all threads one after the other, which
-wait for one another, and the same bytes whatever the number of cores.
+else was made with it, nor on where an earlier attempt was killed.
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +14,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 from sklearn import config_context
-from threadpoolctl import threadpool_limits
 
 from distill.errors import StageError
-from distill.machine import cores
 from distill.progress import Progress
+from distill.side_by_side import side_by_side
 from projections import Projection
 from stores import FeatureStore, StoreSpec, StoreWriter, create_store, default_chunk_rows
 
 MOST_CHUNK_ROWS = 1 << 16  # of a target: a narrow one would otherwise be a single unit of work
-MOST_WORKERS = 8  # each holds a chunk of the source, 4 MB, and what it becomes
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,7 @@ def _project_split(
 
         written = 0
         # closed with the rest: after an error nothing goes on reading, and BLAS has its threads
-        chunks_mapped = opened.enter_context(closing(_side_by_side(mapped, wanted)))
+        chunks_mapped = opened.enter_context(closing(side_by_side(mapped, wanted)))
         for chunk in chunks_mapped:
             for place, rows in chunk.rows.items():
                 written += fillings[place].take(chunk.start, rows, ids, labels)
@@ -165,21 +159,6 @@ def _map_chunk(
     with config_context(assume_finite=True), np.errstate(over="ignore", invalid="ignore"):
         rows = {place: projection.transform(features) for place, projection in maps.items()}
     return _Mapped(start, stop, rows)
-
-
-def _side_by_side(
-    work: Callable[[tuple[int, int]], _Mapped], chunks: Sequence[tuple[int, int]]
-) -> Generator[_Mapped]:
-    """Work on several chunks at once, a bounded number ahead, and yield the results in order."""
-    workers = min(MOST_WORKERS, cores())
-    ahead: deque[Future[_Mapped]] = deque()
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        for chunk in chunks:
-            ahead.append(pool.submit(work, chunk))
-            if len(ahead) > workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def _spec(source: FeatureStore, target: Target) -> StoreSpec:

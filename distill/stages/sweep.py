@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from distill.config import HeadConfig, SweepConfig, fingerprint
-from distill.errors import StageError
 from distill.findings import Diagnostics, Recommended, Record, Sweep, SweptMap, Tested
-from distill.machine import memory
+from distill.labelled import SPLITS, class_names
+from distill.machine import half_of_free
 from distill.progress import Progress
 from distill.sweeping.cells import Cell
 from distill.sweeping.choosing import (
@@ -40,8 +40,6 @@ from distill.sweeping.widths import widths
 from stores import FeatureStore
 
 FORMAT = 1  # of cells: raised when the same settings would give others
-SPLITS = ("train", "validation", "test")
-UNKNOWN_MEMORY = 4 * 10**9  # bytes assumed free where the machine does not say
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,8 +67,8 @@ def sweep(
     nothing to do raise ``StageError``.
     """
     start = perf_counter()
-    classes = _classes(stores)
-    limit = settings.memory_limit or (memory()[1] or UNKNOWN_MEMORY) // 2
+    classes = len(class_names(stores))
+    limit = settings.memory_limit or half_of_free()
     rows = Rows([stores["train"], stores["validation"]], limit)
     labels = rows.labels()
     fewest = min(fewest_to_fit(labels, settings.seeds), stores["train"].spec.rows)
@@ -147,30 +145,6 @@ def sweep(
         seconds=perf_counter() - start,
         notes=tuple(notes),
     )
-
-
-def _classes(stores: Mapping[str, FeatureStore]) -> int:
-    """Number of classes, once every split is known to be there, labelled and of the same."""
-    for split in SPLITS:
-        if split not in stores:
-            raise StageError(
-                f"there is no {split} split, which a sweep needs; "
-                f"the store has {', '.join(stores) or 'none'}"
-            )
-        if not stores[split].spec.labelled:
-            raise StageError(f"{stores[split].path} has no labels, which a sweep needs")
-    names = {stores[split].spec.classes for split in SPLITS}
-    if len(names) > 1:
-        raise StageError(
-            f"the splits of {stores['train'].path.parent} do not name the same classes"
-        )
-    present = np.unique(stores["train"].labels())
-    if len(present) < 2:
-        raise StageError(
-            f"{stores['train'].path} has rows of one class only; a sweep needs at least two"
-        )
-    named = names.pop()
-    return len(named) or 1 + max(int(stores[split].labels().max()) for split in SPLITS)
 
 
 def _diagnostics(

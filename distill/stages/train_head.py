@@ -20,13 +20,13 @@ from safetensors.numpy import load, save
 from distill.config import HeadConfig
 from distill.errors import StageError
 from distill.findings import FindingError, Head, Heads, Projected
+from distill.labelled import SPLITS, class_names
 from distill.metrics import difference, score
 from distill.progress import Progress
 from stores import FeatureStore
 from students import FittedHead, HeadError, fit_head, load_head, save_head
 
 FULL = "full"
-SPLITS = ("train", "validation", "test")
 WEIGHTS, PREDICTIONS, RECORD = "head.safetensors", "predictions.safetensors", "head.json"
 
 Splits = Mapping[str, FeatureStore]
@@ -60,7 +60,7 @@ def train_heads(
     The training rows of a store are held in memory, twice while a head is fitted. Missing or
     unlabelled splits, a single class and rows that are not the full store's raise ``StageError``.
     """
-    classes = _classes(full)
+    classes = class_names(full)
     tasks = [_task(FULL, None, full, full, classes, settings)]
     for found, splits in projected:
         _same_rows(full, splits, found.name)
@@ -83,28 +83,6 @@ def train_heads(
     for note in notes:
         progress.say(note)
     return Heads(heads=tuple(heads), notes=notes)
-
-
-def _classes(splits: Splits) -> tuple[str, ...]:
-    """Names of the classes, once every split is known to be there, labelled and of the same."""
-    for split in SPLITS:
-        if split not in splits:
-            raise StageError(
-                f"there is no {split} split, which a head needs; "
-                f"the store has {', '.join(splits) or 'none'}"
-            )
-        if not splits[split].spec.labelled:
-            raise StageError(f"{splits[split].path} has no labels, which a head needs")
-    names = {splits[split].spec.classes for split in SPLITS}
-    if len(names) > 1:
-        raise StageError(
-            f"the splits of {splits['train'].path.parent} do not name the same classes"
-        )
-    named = names.pop()
-    if named:
-        return named
-    most = max(int(splits[split].labels().max()) for split in SPLITS)
-    return tuple(str(label) for label in range(most + 1))
 
 
 def _same_rows(full: Splits, splits: Splits, name: str) -> None:
@@ -207,12 +185,6 @@ def _train(
 
 def _fit(task: _Task, settings: HeadConfig) -> FittedHead:
     train, validation = task.splits["train"], task.splits["validation"]
-    present = np.unique(train.labels())
-    if len(present) == 1:
-        raise StageError(
-            f"{train.path.parent}: all {train.spec.rows} training rows are of class "
-            f"{task.classes[present[0]]!r}; a head needs at least two classes"
-        )
     try:
         return fit_head(
             train.features(),

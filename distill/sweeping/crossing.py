@@ -17,6 +17,7 @@ from safetensors.numpy import load, save
 
 from distill.findings import FindingError
 from distill.progress import Progress
+from distill.side_by_side import side_by_side
 from distill.sweeping.cells import (
     Cell,
     cell_name,
@@ -30,7 +31,6 @@ from distill.sweeping.full import full_heads, logits_of
 from distill.sweeping.maps import FULL, Part, maps_of, middle
 from distill.sweeping.parts import Folded, fold_rows
 from distill.sweeping.rows import Rows
-from distill.sweeping.side_by_side import side_by_side
 from projections import Projection, ProjectionError, retained_separation
 from students import fit_path
 
@@ -150,7 +150,7 @@ class _Seed:
                 (mapped,) = self.rows.mapped(pair[:1])
                 return self._make(*pair, mapped, full)
 
-            yield from side_by_side(make, maps, logits=self.rows.count * self.work.classes)
+            yield from side_by_side(make, maps, workers=self.rows.workers(self.work.classes))
             return
         pairs = list(maps)
         mapped_rows = self.rows.mapped([projection for projection, _ in pairs])

@@ -11,10 +11,12 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from sklearn import config_context
 
+from distill.side_by_side import MOST_WORKERS
 from projections import Projection
 from stores import FeatureStore
 
 COPIES = 3  # the rows, those that a head is fitted on, and the head's own copy of them
+LONG = 2**18  # logits of all rows, from which heads are fitted side by side
 BLOCK = 4096  # rows mapped at a time: what a map makes on its way stays small
 
 
@@ -41,6 +43,14 @@ class Rows:
     def fits(self) -> bool:
         """Whether there is room for all rows and what is made of them."""
         return COPIES * 4 * self.count * self.dim <= self.limit
+
+    def workers(self, classes: int) -> int:
+        """How many heads of all rows are worth fitting at once.
+
+        Where products are short, threads wait for Python's lock more than they compute (measured:
+        300 rows of 6 classes take three times as long).
+        """
+        return MOST_WORKERS if self.count * classes >= LONG else 1
 
     def labels(self) -> Int64[np.ndarray, " rows"]:
         """Read the class of each row."""

@@ -22,12 +22,12 @@ from distill.metrics import (
     worst_class,
 )
 from distill.progress import Progress
+from distill.side_by_side import side_by_side
 from distill.sweeping.cells import cell_name, digest_of, packed, probabilities, unpacked
 from distill.sweeping.choosing import Choice, band
 from distill.sweeping.full import full_heads, logits_of
 from distill.sweeping.maps import FULL, Part, is_seeded, maps_of
 from distill.sweeping.rows import Rows
-from distill.sweeping.side_by_side import side_by_side
 from projections import Moments, Projection
 from students import FittedHead, fit_path
 
@@ -156,7 +156,7 @@ class _Scorer:
                 yield from side_by_side(
                     lambda pair: self._mapped_cell(*pair, seed),
                     pairs,
-                    logits=examined.train.count * examined.classes,
+                    workers=examined.train.workers(examined.classes),
                 )
                 continue
             for (choice, projection), fitted_on, scored_on in zip(
