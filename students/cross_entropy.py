@@ -9,6 +9,7 @@ changes no bit.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -152,11 +153,12 @@ def _on_device(rows: Rows, targets: Targets, device: str) -> CrossEntropy:
 
 def _at_zero(reading: Reading, counts: Counts) -> Answer:
     """Where all classes are equally likely: no products are needed, only sums of rows by class."""
-    sums = 0.0
-    for rows, targets in reading():
-        sums += np.stack(
-            [rows[targets == one].sum(axis=0, dtype=np.float64) for one in range(len(counts))]
-        )
+
+    def by_class(rows: Rows, targets: Targets) -> Weight:
+        every = range(len(counts))
+        return np.stack([rows[targets == one].sum(axis=0, dtype=np.float64) for one in every])
+
+    sums = reduce(np.add, (by_class(*block) for block in reading()))
     by_weight = sums.mean(axis=0) - sums
     n = int(counts.sum())
     return float(np.log(len(counts))), by_weight / n, 1 / len(counts) - counts / n
