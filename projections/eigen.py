@@ -66,7 +66,7 @@ def leading_of_rows(
     def covariance_times(
         block: Float64[np.ndarray, "dim block"],
     ) -> Float64[np.ndarray, "dim block"]:
-        total, narrow = np.zeros(block.shape), block.astype(rows.dtype)
+        total, narrow = np.zeros(block.shape), block.astype(rows.dtype, order="C")
         for some in blocks:
             deviations = np.subtract(some, centre, out=room[: len(some)])
             with np.errstate(over="ignore", invalid="ignore"):  # refused below
@@ -146,7 +146,7 @@ def _grown(
         known, stop = basis[:, :start], start + width
         for _ in range(2 if start else 0):  # twice is enough (Giraud et al., 2005)
             block -= known @ (known.T @ block)
-        block = scipy.linalg.qr(block, mode="economic", check_finite=False)[0]
+        block = np.linalg.qr(block)[0]
         basis[:, start:stop] = block
         block = product(block)
         images[:, start:stop] = block
