@@ -23,7 +23,7 @@ import scipy.linalg
 from projections import Moments, PCAProjection, fit_projections, gather_moments, ridge_head
 from stores import FeatureStore, StoreSpec, create_store, default_chunk_rows, open_store
 
-ROWS, DIM, CLASSES, ROUNDS = 50_000, 2_048, 100, 3
+ROWS, DIM, CLASSES, ROUNDS = 50_000, 2_048, 100, 7
 PCA_ROWS, PCA_DIM = 20_000, 128
 FACTORS = (1, 2, 4, 8, 12, 16, 32, 64)
 

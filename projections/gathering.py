@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from projections.base import ProjectionError
 from projections.moments import Moments
 
-BATCH = 2048  # rows in one product: its float32 rounding stays below 1e-6, adding it costs 4 %
+BATCH = 4096  # rows in one product: its float32 rounding stays below 2e-6, adding it costs 2 %
 SAFE = (1e-28, 1e32)  # squares outside are taken in float64: float32 would lose them
 TILE = 256  # rows and columns of a block that the cache holds
 
