@@ -176,7 +176,7 @@ def test_rows_that_do_not_fit_are_never_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("distill.sweeping.geometry.SAMPLE", 100)
-    features, labels = cloud(22_000, dim=48)
+    features, labels = cloud(44_000, dim=48)
     size = features.nbytes
     store = make_store(tmp_path / "s", features, labels, classes=NAMES, chunk_rows=1000)
     del features
