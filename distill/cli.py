@@ -86,7 +86,7 @@ COMMANDS = (
     Command("verify", pipeline.verify),
     Command("predict", pipeline.predict),
 )
-PLANNED = ("run", "train-teacher", "extract", "project", "train-student")
+PLANNED = ("run", "train-teacher", "extract", "project", "train-student", "sweep")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -85,6 +85,20 @@ def test_a_second_call_says_the_same_and_the_function_too(run: Path, call: Call)
     assert again.best == Sweep.from_json(found).best
 
 
+def test_a_dry_run_counts_cells_and_writes_nothing(run: Path, call: Call) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    code, out, _ = call("sweep", "--run", run, "--dry-run", "--json")
+    assert code == 0
+    (stage,) = json.loads(out)["stages"]
+    assert stage["done"]
+    assert stage["what"].startswith("10 cells: 2 kinds of map, 4 widths of them and the full one")
+    code, out, _ = call("sweep", "--run", run, "--kinds", "sparse,pca", "--dry-run", "--json")
+    (stage,) = json.loads(out)["stages"]
+    assert not stage["done"]
+    assert 0 < stage["seconds"] < 60
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
 def test_what_is_printed_begins_with_the_recommendation(run: Path, call: Call) -> None:
     code, out, _ = call("sweep", "--run", run)
     assert code == 0

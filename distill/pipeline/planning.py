@@ -5,12 +5,12 @@ Times come from a few real batches on this machine, so they say about how long.
 
 import shutil
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from distill.findings import Extracted, Plan, PlannedStage, Student, Taught
+from distill.findings import Extracted, Plan, PlannedStage, Student, Sweep, Taught
 from distill.options import PROJECT, RUN, STUDENT, TEACH, Option, overrides
 from distill.pipeline.building import the_device, the_teacher
 from distill.pipeline.opening import Opened, peek, told
@@ -26,6 +26,7 @@ STAGES = {
     "extract": ("extract",),
     "project": ("project",),
     "train-student": ("train-student",),
+    "sweep": ("sweep",),
 }
 SPECIAL: dict[str, dict[str, Option]] = {
     "run": RUN,
@@ -36,6 +37,8 @@ SPECIAL: dict[str, dict[str, Option]] = {
 NOT_OPTIONS = ("repair", "overwrite", "validate")
 BACKWARD = 3  # a training step costs about three forward passes
 TRIED = 32  # rows of a batch that is timed
+TRIED_HEAD = 1000  # rows that a head is timed on
+CELL = 4000  # bytes that a cell of a sweep takes on disk
 
 
 def plan(
@@ -188,6 +191,48 @@ def _student(sight: _Sight) -> PlannedStage:
     )
 
 
+def _sweep(sight: _Sight) -> PlannedStage:
+    """Nearly all of its time goes into heads, which take about as long as they are wide."""
+    import numpy as np
+
+    from distill.pipeline.building import feature_stores
+    from distill.stages.sweep import FOLDS, scope
+    from students import fit_path
+
+    stores, settings, head = feature_stores(sight.run), sight.config.sweep, sight.config.head
+    found = scope(stores, settings)
+    swept = recall(sight.run.swept, Sweep)
+    wanted = {(kind, k) for kind, dims in found.dims.items() for k in dims}
+    train = stores["train"]
+    some = slice(0, min(TRIED_HEAD, train.spec.rows))
+    features, labels = train.features(some.start, some.stop), train.labels()[some]
+    labels[:2] = 0, 1  # the first rows may be of one class only
+    fits = []
+    for k in (found.rows.dim, min(k for _, k in wanted)):
+        narrow = np.ascontiguousarray(features[:, :k])
+        fit = partial(
+            fit_path, narrow, labels,
+            classes=found.classes, l2=head.l2, max_iterations=head.max_iterations,
+        )  # fmt: skip
+        fits.append((k, _seconds(fit)))
+    (dim, wide), (least, narrowest) = fits
+    slope = (wide - narrowest) / max(1, dim - least)
+    each = [narrowest + slope * (k - least) for k in (dim, *(k for _, k in wanted))]
+    share = found.rows.count * (FOLDS - 1) / FOLDS / len(labels)
+    cells = settings.seeds * len(each)
+    return PlannedStage(
+        stage="sweep",
+        what=f"{cells} cells: {len(found.dims)} kinds of map, {len(wanted)} widths of them and "
+        f"the full one, {settings.seeds} seeds",
+        done=swept is not None
+        and swept.stores == {split: stores[split].digest for split in swept.stores}
+        and swept.seeds >= settings.seeds
+        and {(one.kind, one.dim_out) for one in swept.maps} >= wanted,
+        seconds=settings.seeds * share * max(0.0, sum(each)),
+        bytes=cells * CELL + 8 * dim * (dim + found.classes) * (1 + settings.seeds),
+    )
+
+
 def _seconds(call: Callable[[], object]) -> float:
     """The faster of two calls after a warm-up."""
     call()
@@ -204,4 +249,5 @@ _PLANNERS: dict[str, Callable[[_Sight], PlannedStage | None]] = {
     "extract": _extract,
     "project": _project,
     "train-student": _student,
+    "sweep": _sweep,
 }

@@ -51,6 +51,28 @@ class Choices(Record):
     families: tuple[Recommended, ...]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Scope:
+    """The rows that choices are made on, and the widths that each kind is tried at."""
+
+    rows: Rows  # train, then validation
+    labels: Int64[np.ndarray, " rows"]
+    classes: int
+    dims: Mapping[str, tuple[int, ...]]
+    notes: Sequence[str]  # what is left out or filled up
+
+
+def scope(stores: Mapping[str, FeatureStore], settings: SweepConfig) -> Scope:
+    """What a sweep of these stores works on; ``StageError`` as for ``sweep``."""
+    classes = len(class_names(stores))
+    limit = settings.memory_limit or half_of_free()
+    rows = Rows([stores["train"], stores["validation"]], limit)
+    labels = rows.labels()
+    fewest = min(fewest_to_fit(labels, settings.seeds), stores["train"].spec.rows)
+    dims, notes = widths(settings.kinds, settings.factors, rows, classes=classes, fewest=fewest)
+    return Scope(rows=rows, labels=labels, classes=classes, dims=dims, notes=notes)
+
+
 def sweep(
     stores: Mapping[str, FeatureStore],
     *,
@@ -67,13 +89,9 @@ def sweep(
     nothing to do raise ``StageError``.
     """
     start = perf_counter()
-    classes = len(class_names(stores))
-    limit = settings.memory_limit or half_of_free()
-    rows = Rows([stores["train"], stores["validation"]], limit)
-    labels = rows.labels()
-    fewest = min(fewest_to_fit(labels, settings.seeds), stores["train"].spec.rows)
-    dims, notes = widths(settings.kinds, settings.factors, rows, classes=classes, fewest=fewest)
-    for note in notes:
+    found = scope(stores, settings)
+    rows, labels, classes, dims = found.rows, found.labels, found.classes, found.dims
+    for note in found.notes:
         progress.say(note)
     work = Work(
         dims=dims,
@@ -108,7 +126,7 @@ def sweep(
     train = rows.store(0)
     examined = Examined(
         train=train,
-        test=Rows([stores["test"]], limit),
+        test=Rows([stores["test"]], rows.limit),
         labels=labels[: train.count],
         truth=stores["test"].labels(),
         moments=train_moments(train, labels[: train.count], classes=classes, folder=moments),
@@ -143,7 +161,7 @@ def sweep(
         sentence=why.sentence,
         cells=sum(len(found) for found in cells.values()),
         seconds=perf_counter() - start,
-        notes=tuple(notes),
+        notes=tuple(found.notes),
     )
 
 
