@@ -1,7 +1,15 @@
-"""Tiny transformers folders for tests: a tokenizer of a few words, networks of a few numbers."""
+"""Small teachers for tests: a timm network, and tiny transformers folders of a few words."""
 
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from torch import nn
+
+from teachers import NetworkTeacher, load_teacher
 
 TEXT = "a an the cat dog bird sat ran flew on over under mat moon tree and then it was not"
 WORDS = TEXT.split()
@@ -59,3 +67,25 @@ def bert_folder(folder: Path, *, kind: str = "BertModel", seed: int = 0, **chang
     network.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+NAME = "timm/resnet10t"
+
+
+def images(count: int = 2) -> list[Image.Image]:
+    noise = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return [Image.fromarray(pixels) for pixels in noise]
+
+
+def small(weights: str | Path = "random", name: str = NAME, **settings: Any) -> NetworkTeacher:
+    teacher = load_teacher(name, weights=str(weights), **{"image_size": 32, **settings})
+    assert isinstance(teacher, NetworkTeacher)
+    return teacher
+
+
+def network(classes: int = 5, seed: int = 1, name: str = "resnet10t") -> nn.Module:
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made: nn.Module = timm.create_model(name, num_classes=classes).eval()
+    return made

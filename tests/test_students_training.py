@@ -1,36 +1,18 @@
-"""The training loop: what it decides, what it keeps, and that being killed changes nothing."""
+"""The training loop: what it decides and what it keeps."""
 
-import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from students import (
-    CheckpointError,
     DivergedError,
     Evaluation,
-    FitResult,
-    LabelLoss,
-    MemoryFeed,
-    Recipe,
     RecipeError,
-    evaluate_logits,
-    fit,
-    forward_rows,
-    in_memory,
 )
-from students.checkpoint import read_tensors
 from students.steps import (
     clip_gradient,
     make_optimizer,
@@ -38,66 +20,17 @@ from students.steps import (
     restore_moments,
     step_seeds,
 )
-
-ROWS, CLASSES, BATCH = 61, 3, 8  # the last batch is a short one of five rows
-
-
-class Net(nn.Module):
-    """Everything that carries state or draws: convolution, BatchNorm, dropout, a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3)
-        )
-        self.last = nn.Linear(4 * 9, CLASSES)
-
-    def forward(self, prepared: dict[str, Tensor]) -> Tensor:
-        rows: Tensor = self.last(self.layers(prepared["pixel_values"]))
-        return rows
-
-
-def data() -> tuple[MemoryFeed, np.ndarray]:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, CLASSES, ROWS)
-    pixels = rng.standard_normal((ROWS, 3, 5, 5)) + labels[:, None, None, None]
-    inputs = {"pixel_values": torch.from_numpy(pixels.astype(np.float32))}
-    return MemoryFeed(inputs, {"labels": in_memory(labels)}), labels
-
-
-def network(seed: int = 0) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Net()
-
-
-def recipe(**changes: Any) -> Recipe:
-    settings: dict[str, Any] = {"epochs": 3, "batch_size": BATCH, "learning_rate": 0.01}
-    return Recipe(**(settings | {"weight_decay": 0.1, "warmup": 0.1} | changes))
-
-
-def train(folder: Path, net: nn.Module | None = None, **changes: Any) -> FitResult:
-    feed, labels = data()
-
-    def evaluate(module: nn.Module) -> Evaluation:
-        return evaluate_logits(forward_rows(module, feed), labels)
-
-    settings: dict[str, Any] = {
-        "feed": feed,
-        "loss": LabelLoss(),
-        "evaluate": evaluate,
-        "recipe": recipe(),
-        "folder": folder,
-    }
-    return fit(network() if net is None else net, **(settings | changes))
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    return read_tensors(folder / "checkpoints" / "best.safetensors")[0]
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+from tests.training_examples import (
+    ROWS,
+    Net,
+    data,
+    lines,
+    network,
+    recipe,
+    scripted,
+    train,
+    weights,
+)
 
 
 def test_the_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
@@ -256,16 +189,6 @@ def test_the_mean_loss_of_an_epoch_weighs_rows_alike(tmp_path: Path) -> None:
     assert result.history[0]["loss"] == pytest.approx(labels.mean())
 
 
-def scripted(values: Sequence[tuple[float, float]]) -> Callable[[nn.Module], Evaluation]:
-    left = iter(values)
-
-    def evaluate(module: nn.Module) -> Evaluation:
-        accuracy, loss = next(left)
-        return Evaluation(accuracy=accuracy, loss=loss)
-
-    return evaluate
-
-
 def test_the_best_epoch_is_kept_and_not_the_last(tmp_path: Path) -> None:
     kept: list[dict[str, Tensor]] = []
     evaluate = scripted([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1)])
@@ -309,173 +232,3 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
         DivergedError, match="the gradient became nan at step 1 of 8 in epoch 1; no"
     ):
         train(tmp_path, loss=loss)
-
-
-class StopError(Exception):
-    """Stands for the kill."""
-
-
-@pytest.mark.parametrize("at", [0, 3, 8, 11, 23])
-@pytest.mark.parametrize("within", [True, False], ids=["within epochs", "after epochs"])
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
-    tmp_path: Path, at: int, within: bool
-) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    reference = train(whole)
-    steps = iter(range(1000))
-
-    def stopping(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        if next(steps) == at:
-            raise StopError
-        return LabelLoss()(outputs, targets)
-
-    often: dict[str, Any] = {"checkpoint_seconds": 0.0 if within else 1e9}
-    with pytest.raises(StopError):
-        train(cut, loss=stopping, **often)
-    seen: list[int] = []
-    saved = at > 0 if within else at >= 8
-    start = network(seed=9 if saved else 0)  # the checkpoint counts, not what is handed in
-    result = train(cut, start, on_rows=seen.append, **often)
-    assert result.resumed is saved
-    assert sum(seen) == 3 * ROWS
-    assert weights(cut).keys() == weights(whole).keys()
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(cut)[name]), name
-    timing = {"seconds", "rows_per_second"}
-    strip = [{k: v for k, v in line.items() if k not in timing} for line in lines(cut)]
-    assert strip == [{k: v for k, v in line.items() if k not in timing} for line in lines(whole)]
-    assert (result.best, result.best_epoch) == (reference.best, reference.best_epoch)
-
-
-def test_the_global_generator_neither_changes_nor_matters(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    train(tmp_path / "a")
-    assert torch.equal(before, torch.get_rng_state())
-    torch.manual_seed(2)
-    train(tmp_path / "b")
-    for name, tensor in weights(tmp_path / "a").items():
-        assert torch.equal(tensor, weights(tmp_path / "b")[name]), name
-
-
-def test_a_finished_training_is_read_back_and_not_repeated(tmp_path: Path) -> None:
-    first = train(tmp_path)
-
-    def never(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        raise AssertionError("nothing is left to learn")
-
-    net = network(seed=5)
-    again = train(tmp_path, net, loss=never)
-    assert again.resumed
-    assert again.history == first.history
-    for name, tensor in net.state_dict().items():
-        assert torch.equal(tensor, weights(tmp_path)[name])
-    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert kept == ["best.safetensors", "last.safetensors"]
-    assert (tmp_path / "checkpoints" / "last.safetensors").stat().st_size < 5000
-
-
-def test_other_settings_are_refused_with_the_one_that_differs(tmp_path: Path) -> None:
-    train(tmp_path, settings={"data": "digits"})
-    with pytest.raises(
-        CheckpointError, match=r"learning_rate = 0\.01, now it is 0\.02; use another"
-    ):
-        train(tmp_path, settings={"data": "digits"}, recipe=recipe(learning_rate=0.02))
-    with pytest.raises(CheckpointError, match='data = "digits", now it is "letters"'):
-        train(tmp_path, settings={"data": "letters"})
-
-
-def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
-    class Half(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.last = nn.Linear(75, CLASSES)
-
-        def forward(self, prepared: dict[str, Tensor]) -> Tensor:
-            rows: Tensor = self.last(prepared["pixel_values"].flatten(1))
-            return rows
-
-    with pytest.raises(StopIteration):
-        train(tmp_path, evaluate=scripted([(0.1, 1.0)]))
-    with pytest.raises(CheckpointError, match="is of another network"):
-        train(tmp_path, Half())
-
-
-def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(tmp_path: Path) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(whole)
-    with pytest.raises(StopIteration):
-        train(cut, evaluate=scripted([(0.1, 1.0), (0.2, 1.0)]))
-    for part in (whole, cut):
-        assert (part / "checkpoints").is_dir()
-    last = cut / "checkpoints" / "last.safetensors"
-    data = bytearray(last.read_bytes())
-    data[-9] ^= 1
-    last.write_bytes(data)
-    result = train(cut)
-    assert result.resumed
-    assert "went back to the checkpoint before the last" in result.notes[0]
-    assert len(lines(cut)) == 3
-
-
-def test_another_number_of_threads_is_said(tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    with pytest.raises(StopIteration):
-        train(tmp_path, evaluate=scripted([(0.1, 1.0)]))
-    torch.set_num_threads(threads + 1)
-    try:
-        result = train(tmp_path)
-    finally:
-        torch.set_num_threads(threads)
-    expected = f"resumed with {threads + 1} threads what was begun with {threads}"
-    assert result.notes[0].startswith(expected)
-
-
-EPOCHS = 40
-VICTIM = """
-import importlib.util, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-spec = importlib.util.spec_from_file_location("victim", sys.argv[1])
-tests = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tests)
-tests.train(Path(sys.argv[2]), recipe=tests.recipe(epochs=tests.EPOCHS), checkpoint_seconds=0.005)
-"""
-
-
-def victim(folder: Path) -> "subprocess.Popen[bytes]":
-    root = Path(__file__).resolve().parents[1]
-    return subprocess.Popen(
-        [sys.executable, "-c", VICTIM, __file__, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-    )
-
-
-def kill_after(process: "subprocess.Popen[bytes]", folder: Path, *, epochs: int) -> None:
-    """Kill once so many epochs are on record, a random moment later."""
-    metrics = folder / "metrics.jsonl"
-    while process.poll() is None:
-        if metrics.exists() and len(metrics.read_text().splitlines()) >= epochs:
-            time.sleep(float(np.random.default_rng().uniform(0, 0.05)))
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    assert process.wait() == -signal.SIGKILL
-
-
-@pytest.mark.parametrize(
-    "kills", [(9,), pytest.param((2, 7, 13, 20, 26, 33), marks=pytest.mark.slow)]
-)
-def test_killed_at_random_moments_the_weights_are_those_of_a_run_that_never_was(
-    tmp_path: Path, kills: tuple[int, ...]
-) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    reference = victim(whole)
-    for epochs in kills:
-        kill_after(victim(cut), cut, epochs=epochs)
-    assert victim(cut).wait() == 0
-    assert reference.wait() == 0
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(cut)[name]), name
-    assert [line["epoch"] for line in lines(cut)] == list(range(1, EPOCHS + 1))

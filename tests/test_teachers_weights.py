@@ -1,7 +1,6 @@
 """Weights: files and folders in, refusals that run nothing and name what is wrong."""
 
 import hashlib
-import json
 import os
 import pickle
 import subprocess
@@ -12,46 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from teachers import (
-    DeviceError,
-    NetworkTeacher,
-    TeacherError,
-    UnknownTeacherError,
     WeightsError,
-    load_teacher,
-    make_teacher,
-    resolve_device,
-    resolve_dtype,
-    save_teacher,
 )
 from teachers.weights import digest
-from tests.teachers_examples import bert_folder
-
-NAME = "timm/resnet10t"
-
-
-def images(count: int = 2) -> list[Image.Image]:
-    noise = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    return [Image.fromarray(pixels) for pixels in noise]
-
-
-def small(weights: str | Path = "random", name: str = NAME, **settings: Any) -> NetworkTeacher:
-    teacher = load_teacher(name, weights=str(weights), **{"image_size": 32, **settings})
-    assert isinstance(teacher, NetworkTeacher)
-    return teacher
-
-
-def network(classes: int = 5, seed: int = 1, name: str = "resnet10t") -> nn.Module:
-    import timm
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made: nn.Module = timm.create_model(name, num_classes=classes).eval()
-    return made
+from tests.teachers_examples import images, network, small
 
 
 @pytest.fixture(scope="module")
@@ -277,166 +244,3 @@ def _hub_resolves() -> bool:
     except OSError:
         return False
     return True
-
-
-def taught(folder: Path, **settings: Any) -> tuple[NetworkTeacher, nn.Linear]:
-    """A teacher whose weights are not the random ones, saved with a head of three classes."""
-    teacher = small(seed=5, **settings)
-    head = nn.Linear(teacher.card.dim, 3)
-    with torch.no_grad():
-        for parameter in teacher.module.parameters():
-            parameter.mul_(1.01)
-    save_teacher(folder, teacher, ("x", "y", "z"), head)
-    return teacher, head
-
-
-def test_a_saved_teacher_is_the_same_teacher(tmp_path: Path) -> None:
-    teacher, head = taught(tmp_path / "t", options={"stem_width": 16})
-    back = small(tmp_path / "t", image_size=0, classes=("z", "x", "y"))
-    prepared = teacher.prepare(images())
-    expected = teacher.embed(prepared).features
-    outputs = back.embed(back.prepare(images()))
-    np.testing.assert_array_equal(outputs.features, expected)
-    with torch.inference_mode():
-        logits = head(torch.from_numpy(expected))[:, [2, 0, 1]]
-    assert outputs.logits is not None
-    np.testing.assert_allclose(outputs.logits, logits.numpy(), rtol=1e-5, atol=1e-6)
-    assert back.card.classes == ("z", "x", "y")
-    assert back.card.options == {"stem_width": 16}
-    assert back.card.preprocessing == teacher.card.preprocessing
-    assert {path.name for path in (tmp_path / "t").iterdir()} == {
-        "teacher.safetensors",
-        "teacher.json",
-    }
-
-
-def test_a_saved_text_teacher_is_the_same_teacher(tmp_path: Path) -> None:
-    name = f"hf/{bert_folder(tmp_path / 'bert')}"
-    teacher = load_teacher(name, pooling="cls")
-    save_teacher(tmp_path / "t", teacher, (), None)
-    back = load_teacher(name, weights=str(tmp_path / "t"), pooling="cls")
-    assert back.card == teacher.card
-    with pytest.raises(WeightsError, match="was taught with pooling cls, now it is mean"):
-        load_teacher(name, weights=str(tmp_path / "t"))
-    with pytest.raises(WeightsError, match="preprocessing max_length = 32, now it is 9"):
-        load_teacher(name, weights=str(tmp_path / "t"), pooling="cls", max_length=9)
-
-
-def test_another_layer_of_a_saved_teacher_drops_the_head_it_was_taught_with(tmp_path: Path) -> None:
-    taught(tmp_path / "t")
-    back = small(tmp_path / "t", layer="layer2")
-    assert back.head is None
-    assert any("it reads another layer" in note for note in back.card.notes)
-
-
-def test_a_saved_teacher_refuses_what_it_was_not_taught_with(tmp_path: Path) -> None:
-    taught(tmp_path / "t")
-    with pytest.raises(WeightsError, match="holds timm/resnet10t, not timm/resnet18"):
-        small(tmp_path / "t", "timm/resnet18")
-    with pytest.raises(WeightsError, match=r"preprocessing crop_pct = .*, now it is 0.5"):
-        small(tmp_path / "t", preprocessing={"crop_pct": 0.5})
-    with pytest.raises(TeacherError, match="the head has 3 classes, 2 names given"):
-        save_teacher(tmp_path / "u", small(), ("a", "b"), nn.Linear(512, 3))
-
-
-def test_a_half_written_or_changed_teacher_is_never_loaded(tmp_path: Path) -> None:
-    taught(tmp_path / "t")
-    tensors = tmp_path / "t" / "teacher.safetensors"
-    sound = tensors.read_bytes()
-    tensors.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
-    with pytest.raises(WeightsError, match=r"teacher.safetensors is missing or damaged"):
-        small(tmp_path / "t")
-    tensors.write_bytes(sound)
-    small(tmp_path / "t")
-    card = tmp_path / "t" / "teacher.json"
-    card.write_text(json.dumps({**json.loads(card.read_text()), "format": 99}))
-    with pytest.raises(WeightsError, match="has format 99, this version reads 1"):
-        small(tmp_path / "t")
-    card.unlink()
-    with pytest.raises(WeightsError, match=r"holds no finished teacher \(no teacher.json\)"):
-        small(tmp_path / "t")
-
-
-def own_network(width: int = 4) -> NetworkTeacher:
-    """What a user's ``module:factory`` looks like."""
-    from teachers.images import PrepareImages
-
-    layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, width))
-    return make_teacher(
-        layers,
-        name="tests.test_teachers_weights:own_network",
-        prepare=PrepareImages(_pixels),
-        head=nn.Linear(width, 2),
-        classes=("no", "yes"),
-    )
-
-
-def _pixels(image: Image.Image) -> torch.Tensor:
-    resized = image.resize((32, 32))
-    return torch.from_numpy(np.asarray(resized, dtype=np.float32)).permute(2, 0, 1) / 255
-
-
-def not_a_teacher() -> int:
-    return 3
-
-
-def test_a_network_of_ones_own_comes_from_a_factory(tmp_path: Path) -> None:
-    name = "tests.test_teachers_weights:own_network"
-    teacher = load_teacher(name, options={"width": 6}, classes=("yes", "no"), seed=2)
-    assert teacher.card.dim == 6
-    assert teacher.card.classes == ("yes", "no")
-    save_teacher(tmp_path / "t", teacher, teacher.card.classes, teacher.head)
-    back = load_teacher(name, weights=str(tmp_path / "t"), options={"width": 6}, seed=9)
-    assert back.card.weights == teacher.card.weights
-    prepared = teacher.prepare(images())
-    np.testing.assert_array_equal(back.embed(prepared).logits, teacher.embed(prepared).logits)
-    save_file(teacher.module.get_submodule("network").state_dict(), tmp_path / "w.safetensors")
-    filled = load_teacher(name, weights=str(tmp_path / "w.safetensors"), options={"width": 6})
-    np.testing.assert_array_equal(filled.embed(prepared).features, teacher.embed(prepared).features)
-    assert isinstance(load_file(tmp_path / "w.safetensors"), dict)
-
-
-def test_a_factory_that_gives_something_else_is_told() -> None:
-    with pytest.raises(TeacherError, match="returned int, which is not a Teacher"):
-        load_teacher("tests.test_teachers_weights:not_a_teacher")
-    with pytest.raises(UnknownTeacherError, match="its folder must be on PYTHONPATH"):
-        load_teacher("tests.test_teachers_weights:nothing")
-    with pytest.raises(TeacherError, match="does not take these options"):
-        load_teacher("tests.test_teachers_weights:own_network", options={"depth": 1})
-
-
-@pytest.mark.parametrize("name", ["gpu", "cpu:0", "cuda:x", "cud", "mps:1", ""])
-def test_a_device_that_cannot_be_is_refused(name: str) -> None:
-    with pytest.raises(DeviceError):
-        resolve_device(name)
-
-
-def test_devices_that_are_not_there_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match="torch sees no CUDA GPU; use cpu or auto"):
-        small(device="cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert resolve_device("auto") == "cuda"
-    assert resolve_device("cuda:1") == "cuda:1"
-    with pytest.raises(DeviceError, match="this machine has cuda:0 to cuda:1"):
-        resolve_device("cuda:2")
-
-
-def test_precision_follows_the_device_unless_told() -> None:
-    assert [resolve_dtype("", d) for d in ("cpu", "cuda:1", "mps")] == [
-        "float32",
-        "bfloat16",
-        "float32",
-    ]
-    assert resolve_dtype("float32", "cuda") == "float32"
-    with pytest.raises(DeviceError, match="no precision named 'int8'; known: float32, bfloat16"):
-        resolve_dtype("int8", "cpu")
-
-
-def test_bfloat16_agrees_with_float32_to_its_own_tolerance() -> None:
-    exact, fast = small(), small(dtype="bfloat16")
-    prepared = exact.prepare(images())
-    a, b = exact.embed(prepared).features, fast.embed(prepared).features
-    assert b.dtype == np.float32
-    assert 1e-5 < np.abs(a - b).max() / np.abs(a).max() < 2e-2
