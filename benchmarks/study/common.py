@@ -11,7 +11,7 @@ import numpy as np
 import distill
 from distill.bars import Bars
 from distill.findings import Sweep
-from distill.options import TeacherOptions
+from distill.options import TeacherOptions, TeachOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("DISTILL_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -67,8 +67,10 @@ def extracted(name: str, *, epochs: int = 0) -> Path:
     config = ROOT / "configs" / f"{name}.toml"
     bars = Bars(verbose=False, quiet=False)
     if epochs or case.taught:
-        asked = {"epochs": epochs} if epochs else {}
-        distill.train_teacher(run, config=config, progress=bars, **asked, **options(case))
+        asked: TeachOptions = {**options(case)}
+        if epochs:
+            asked["epochs"] = epochs
+        distill.train_teacher(run, config=config, progress=bars, **asked)
         distill.extract(run, progress=bars)
     else:
         distill.extract(run, config=config, progress=bars, **options(case))

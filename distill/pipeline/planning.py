@@ -196,7 +196,8 @@ def _sweep(sight: _Sight) -> PlannedStage:
     import numpy as np
 
     from distill.pipeline.building import feature_stores
-    from distill.stages.sweep import FOLDS, scope
+    from distill.stages.sweep import scope
+    from distill.sweeping.folds import FOLDS
     from students import fit_path
 
     stores, settings, head = feature_stores(sight.run), sight.config.sweep, sight.config.head
