@@ -11,7 +11,7 @@ import numpy as np
 import distill
 from distill.bars import Bars
 from distill.findings import Sweep
-from distill.options import TeacherOptions, TeachOptions
+from distill.options import TeacherOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("DISTILL_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -66,14 +66,15 @@ def extracted(name: str, *, epochs: int = 0) -> Path:
     case, run = CASES[name], RUNS / (f"{name}-e{epochs}" if epochs else name)
     config = ROOT / "configs" / f"{name}.toml"
     bars = Bars(verbose=False, quiet=False)
+    named = options(case)
+    if epochs:
+        distill.train_teacher(run, config=config, epochs=epochs, progress=bars, **named)
+    elif case.taught:
+        distill.train_teacher(run, config=config, progress=bars, **named)
     if epochs or case.taught:
-        asked: TeachOptions = {**options(case)}
-        if epochs:
-            asked["epochs"] = epochs
-        distill.train_teacher(run, config=config, progress=bars, **asked)
         distill.extract(run, progress=bars)
     else:
-        distill.extract(run, config=config, progress=bars, **options(case))
+        distill.extract(run, config=config, progress=bars, **named)
     return run
 
 
