@@ -77,9 +77,11 @@ def _record(opened: Opened, progress: Progress) -> Report:
         raise UserError(
             f"nothing to report in {run.folder} yet: run {command(run, 'extract')} first"
         )
+    stores = feature_stores(run)
     # `extract && project && report` is a fair thing to type, and the report is about the heads:
-    # those that are trained already are only read back
-    heads = fit_heads(opened, progress=progress).heads
+    # those that are trained already are only read back. Without labels it is about distances.
+    labelled = all(store.spec.labelled for store in stores.values())
+    heads = fit_heads(opened, progress=progress).heads if labelled else ()
     taught = recall(run.taught, Taught) if config.teacher.taught else None
     students = [
         found
@@ -95,7 +97,7 @@ def _record(opened: Opened, progress: Progress) -> Report:
         classes=heads[0].classes if heads else 0,
         taught=taught,
         extracted=extracted,
-        projected=tuple(found for found, _ in projected_stores(run, feature_stores(run), progress)),
+        projected=tuple(found for found, _ in projected_stores(run, stores, progress)),
         heads=heads,
         students=tuple(sorted(students, key=lambda one: (one.method != "subspace", one.name))),
         costs=costs_of(opened, heads, students, progress=progress),

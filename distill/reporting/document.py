@@ -36,10 +36,11 @@ def compose(report: Report, derived: Derived) -> Document:
 
 def _subtitle(report: Report) -> str:
     rows = next((head.test.rows for head in report.heads), 0)
+    classes = f" · {count(report.classes)} classes" if report.classes else ""
     tested = f" · {count(rows)} test rows" if rows else ""
     return (
         f"{teacher(report.teacher)} · {plain(report.dataset)} · "
-        f"{count(report.extracted.dim)} features · {count(report.classes)} classes{tested}"
+        f"{count(report.extracted.dim)} features{classes}{tested}"
     )
 
 
@@ -221,14 +222,16 @@ def _history(report: Report) -> Iterator[str]:
             f"({percent(taught.validation_accuracy)} %). Its own head gets "
             f"{percent(taught.test.accuracy)} % on test."
         )
-        yield from (plain(note) for note in taught.notes)
-    source = "were imported" if not report.teacher else "were extracted"
+    source = "imported" if report.dataset.startswith("import:") else "extracted"
     yield (
-        f"Features of {count(extracted.dim)} {plain(extracted.dtype)} numbers {source} "
-        f"({size(extracted.bytes)} on disk). Epochs, l2 and all other choices were made on the "
-        "validation split; the test split was read for the final figures only."
+        f"Features of {count(extracted.dim)} {plain(extracted.dtype)} numbers were {source} "
+        f"({size(extracted.bytes)} on disk)."
     )
-    yield from (plain(note) for note in extracted.notes)
+    if report.heads:
+        yield (
+            "Epochs, l2 and all other choices were made on the validation split; the test split "
+            "was read for the final figures only."
+        )
 
 
 def _environment(report: Report) -> Table:

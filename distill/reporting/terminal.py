@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from distill.findings import Head, Report, Student
+from distill.findings import Head, Projected, Report, Student
 from distill.reporting.derived import Derived, HeadRow, derive
 from distill.reporting.tables import verdict
 from distill.reporting.text import (
@@ -19,26 +19,42 @@ from distill.reporting.text import (
 WIDTH = 100
 LEAST_NAME = 8
 GAP = "  "
+DISTANCES = ("", "factor", "k", "mean ratio", "std", "recall", "checks")
 HEADINGS = ("", "factor", "k", "k/(C-1)", "acc. %", "95 %", "vs full", "95 %", "in 1 pt?")
 
 
 def compression_table(report: Report) -> str:
-    """Heads, then students: factor, k, accuracy and the paired difference to the full head."""
+    """Heads, then students: factor, k, accuracy and the paired difference to the full head.
+
+    Of features without labels, what the maps do to distances.
+    """
     derived = derive(report)
     rows: list[tuple[str, ...]] = [HEADINGS]
     rows += [_head(h, row) for h, row in zip(report.heads, derived.heads, strict=True)]
     rows += [_student(student, derived, at) for at, student in enumerate(report.students)]
+    if not report.heads:
+        rows = [DISTANCES, *(_distances(made) for made in report.projected)]
     lines = [plain(_caption(report), most=WIDTH), "", *_aligned(rows), "", *_footer(report)]
     return "\n".join(lines)
 
 
 def _caption(report: Report) -> str:
     rows = next((head.test.rows for head in report.heads), 0)
+    classes = f", {count(report.classes)} classes, {count(rows)} test rows" if rows else ""
     return (
         f"{plain(report.title)}: {teacher(report.teacher)}, "
-        f"{count(report.extracted.dim)} features, "
-        f"{count(report.classes)} classes, {count(rows)} test rows"
+        f"{count(report.extracted.dim)} features{classes}"
     )
+
+
+def _distances(made: Projected) -> tuple[str, ...]:
+    found = made.validation
+    measured = ("-", "-", "-", "not validated")
+    if found is not None:
+        verdict = "shown only" if found.diagnostic_only else "passed" if found.passed else "failed"
+        figures = (found.distortion.mean, found.distortion.std, found.recall)
+        measured = (*(three_figures(figure) for figure in figures), verdict)
+    return (plain(made.name), three_figures(made.factor), str(made.dim_out), *measured)
 
 
 def _head(head: Head, row: HeadRow) -> tuple[str, ...]:

@@ -239,10 +239,11 @@ def _limits(report: Report, derived: Derived) -> Iterator[str]:
             "No baseline student was trained, so nothing here says that the projected features "
             "are what makes the student good; distill train-student --baselines trains them."
         )
-    yield (
-        "Intervals speak of which test rows were drawn, not of retraining: a second run of the "
-        "same training with another seed may differ by more."
-    )
+    if report.heads:
+        yield (
+            "Intervals speak of which test rows were drawn, not of retraining: a second run of "
+            "the same training with another seed may differ by more."
+        )
 
 
 def _lemma(report: Report) -> Iterator[str]:
