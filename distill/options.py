@@ -81,6 +81,7 @@ class HeadOptions(TypedDict, total=False):
     """Options of ``train-head``."""
 
     l2: float | list[float]
+    device: str
 
 
 class SweepOptions(TypedDict, total=False):

@@ -338,3 +338,21 @@ def test_a_projected_store_of_other_rows_is_refused(tmp_path: Path) -> None:
     assert refused(full, tmp_path, (found, splits)) == (
         "gaussian-k5-s0 has no test split; project the features again"
     )
+
+
+def test_a_head_that_was_fitted_on_another_device_is_kept(tmp_path: Path) -> None:
+    full = full_stores(tmp_path)
+    settings, folder = HeadConfig(), tmp_path / "heads"
+    first = train_heads(
+        full, (), folder=folder, settings=settings, progress=Told(), device="cpu:0"
+    )  # torch's
+    before = times(folder)
+    again = train_heads(full, (), folder=folder, settings=settings, progress=Told())
+    assert times(folder) == before
+    assert again == first
+    other = train_heads(full, (), folder=tmp_path / "other", settings=settings, progress=Told())
+    assert other.heads[0].test.accuracy == pytest.approx(first.heads[0].test.accuracy, abs=0.02)
+    with pytest.raises(StageError, match="cannot be put on device 'cuda:99'"):
+        train_heads(
+            full, (), folder=tmp_path / "n", settings=settings, progress=Told(), device="cuda:99"
+        )

@@ -69,7 +69,15 @@ def fit_heads(opened: Opened, *, progress: Progress) -> Heads:
     projected = projected_stores(run, full, progress)
     if not projected:
         progress.say(f"no projected stores in {run.folder}: only the full head is trained")
-    return stage(full, projected, folder=run.heads, settings=opened.config.head, progress=progress)
+    device = the_device(opened.config)
+    return stage(
+        full,
+        projected,
+        folder=run.heads,
+        settings=opened.config.head,
+        progress=progress,
+        device=device if device.startswith("cuda") else "cpu",  # Apple's has no float64
+    )
 
 
 def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Students:

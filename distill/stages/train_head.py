@@ -54,9 +54,11 @@ def train_heads(
     folder: Path,
     settings: HeadConfig,
     progress: Progress,
+    device: str = "cpu",
 ) -> Heads:
     """Train the full head first, then one on each projected store, and compare it with the full.
 
+    ``device`` is where they are fitted; which one is no part of what a head was made from.
     The training rows of a store are held in memory, twice while a head is fitted. Missing or
     unlabelled splits, a single class and rows that are not the full store's raise ``StageError``.
     """
@@ -70,7 +72,7 @@ def train_heads(
     with progress.task("train heads", total=len(tasks), unit="heads") as advance:
         for task in tasks:
             kept = _finished(task, folder / task.name, progress)
-            head, tested = kept or _train(task, baseline, folder / task.name, settings)
+            head, tested = kept or _train(task, baseline, folder / task.name, settings, device)
             baseline = tested if baseline is None else baseline
             heads.append(head)
             advance(1)
@@ -142,12 +144,12 @@ def _finished(task: _Task, folder: Path, progress: Progress) -> tuple[Head, Pred
 
 
 def _train(
-    task: _Task, baseline: Predicted | None, folder: Path, settings: HeadConfig
+    task: _Task, baseline: Predicted | None, folder: Path, settings: HeadConfig, device: str
 ) -> tuple[Head, Predicted]:
     """Fit, choose, test once, and write; the record last."""
     start = perf_counter()
     (folder / RECORD).unlink(missing_ok=True)
-    fitted = _fit(task, settings)
+    fitted = _fit(task, settings, device)
     validated, tested = (
         fitted.predict(task.splits[split].features()) for split in ("validation", "test")
     )
@@ -183,7 +185,7 @@ def _train(
     return head, tested
 
 
-def _fit(task: _Task, settings: HeadConfig) -> FittedHead:
+def _fit(task: _Task, settings: HeadConfig, device: str) -> FittedHead:
     train, validation = task.splits["train"], task.splits["validation"]
     try:
         return fit_head(
@@ -194,6 +196,7 @@ def _fit(task: _Task, settings: HeadConfig) -> FittedHead:
             classes=len(task.classes),
             l2=settings.l2,
             max_iterations=settings.max_iterations,
+            device=device,
         )
     except HeadError as error:
         raise StageError(f"{train.path.parent}: {error}") from error
