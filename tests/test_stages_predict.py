@@ -208,7 +208,12 @@ def test_pairs_of_texts_are_lines_with_a_tab(tmp_path: Path) -> None:
     }
     pairs = dataclasses.replace(data, splits=splits)
     student = taught(tmp_path, pairs, teacher, name="hf/bert", options=TINY_BERT, epochs=1)
-    assert len(say(student, "the cat\tit was").predictions) == 1
+    there, back = say(student, "the cat\tit was", "it was\tthe cat").predictions
+    predictor = load_predictor(student, device="cpu")
+    _, shares = predictor.predict([("the cat", "it was"), ("it was", "the cat")], batch_size=2)
+    assert there.probability == pytest.approx(float(shares[0].max()), rel=1e-5)
+    assert back.probability == pytest.approx(float(shares[1].max()), rel=1e-5)
+    assert there.probability != pytest.approx(back.probability, rel=1e-4)  # the order matters
     with pytest.raises(BadInputError, match="reads pairs of texts, and 'the cat' has no tab"):
         say(student, "the cat")
     found = say(student, "the cat", "the cat\tit was", skip_bad=True)
