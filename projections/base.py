@@ -1,9 +1,9 @@
 """What every projection promises: a linear map to fewer dimensions, as a scikit-learn transformer.
 
-``Projection`` is what the pipeline asks for; ``RandomProjection`` is the half of a data-independent
-map that does not depend on how it is drawn, held and applied; ``DenseProjection`` holds a matrix.
-For these a kind, two widths and a seed are the whole map: fitting reads the shape of the data and
-nothing else.
+``Projection`` is what the pipeline asks for; ``LinearMap`` is what scikit-learn asks for, of any
+kind; ``RandomProjection`` is the half of a data-independent map that does not depend on how it is
+drawn; ``DenseProjection`` holds a matrix. For the random ones a kind, two widths and a seed are the
+whole map: fitting reads the shape of the data and nothing else.
 """
 
 import hashlib
@@ -71,14 +71,75 @@ class Projection(Protocol):
 
 
 # scikit-learn is untyped, hence the ignored base classes
-class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """A map drawn from a seed. float32 stays float32, float64 stays float64.
+class LinearMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """How a map of any kind is applied. float32 stays float32, float64 stays float64."""
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def dim_out(self) -> int:
+        """Width of the rows it makes."""
+
+    @abstractmethod
+    def _apply(
+        self, X: Float[np.ndarray, "rows {self.dim_in}"]
+    ) -> Float[np.ndarray, "rows {self.dim_out}"]:
+        """Map rows, in their precision."""
+
+    @abstractmethod
+    def _invert(
+        self, Y: Float64[np.ndarray, "rows {self.dim_out}"]
+    ) -> Float64[np.ndarray, "rows {self.dim_in}"]:
+        """Find the shortest rows, from the mean if there is one, that map nearest to these."""
+
+    def _settle(self) -> None:
+        """Make sure that there is a map."""
+        check_is_fitted(self)
+
+    def transform(self, X: Any) -> Any:
+        """Map rows (rows, dim_in) to (rows, dim_out), in the precision they come in.
+
+        Other types than float64 are read as float32. The result is an array, or what
+        ``set_output`` asked for.
+        """
+        self._settle()
+        return self._apply(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Find the shortest rows that map to these: least squares, in float64, then X's type."""
+        self._settle()
+        X = check_array(X, dtype=[np.float32, np.float64])
+        if X.shape[1] != self.dim_out:
+            raise ProjectionError(
+                f"X has {X.shape[1]} columns, but this {type(self).__name__} "
+                f"makes rows of {self.dim_out}"
+            )
+        return self._invert(X.astype(np.float64)).astype(X.dtype)
+
+    @property
+    def dim_in(self) -> int:
+        """Width of the rows it reads."""
+        check_is_fitted(self)
+        return int(self.n_features_in_)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.dim_out
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class RandomProjection(LinearMap):
+    """A map drawn from a seed.
 
     ``n_components`` is the width of the result. None takes 64, or as many as there are columns if
     they are fewer; more than there are columns is a ``ProjectionError``.
     """
 
-    kind: ClassVar[str]
     algorithm: ClassVar[int]  # raised when the same seed would give other bits
     n_components: int | None
     seed: int
@@ -98,19 +159,12 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """Draw and keep the map; the same bits on every machine."""
 
     @abstractmethod
-    def _apply(
-        self, X: Float[np.ndarray, "rows {self.dim_in}"]
-    ) -> Float[np.ndarray, "rows {self.dim_out}"]:
-        """Map rows, in their precision: what ``X @ matrix`` is to rounding."""
-
-    @abstractmethod
     def _bits(self) -> Iterator[np.ndarray]:
         """Yield what the digest is of: little-endian, row by row."""
 
     def _invert(
         self, Y: Float64[np.ndarray, "rows {self.dim_out}"]
     ) -> Float64[np.ndarray, "rows {self.dim_in}"]:
-        """Find the shortest rows that map nearest to these."""
         matrix = self.matrix.astype(np.float64)
         # NumPy's own limit, 1e-15, is too near to rounding for a map that lost rank
         inverse = np.linalg.pinv(matrix, len(matrix) * np.finfo(np.float64).eps)
@@ -127,33 +181,6 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """Draw the map for rows of this width: ``fit`` without rows."""
         self.n_features_in_ = at_least("dim_in", dim_in, 1)
         return self._drawn(self.n_features_in_)
-
-    def transform(self, X: Any) -> Any:
-        """Map rows (rows, dim_in) to (rows, dim_out), in the precision they come in.
-
-        Other types than float64 are read as float32. The result is an array, or what
-        ``set_output`` asked for.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
-        return self._apply(X)
-
-    def inverse_transform(self, X: Any) -> Any:
-        """Find the shortest rows that map to these: least squares, in float64, then X's type."""
-        check_is_fitted(self)
-        X = check_array(X, dtype=[np.float32, np.float64])
-        if X.shape[1] != self.dim_out:
-            raise ProjectionError(
-                f"X has {X.shape[1]} columns, but this {type(self).__name__} "
-                f"makes rows of {self.dim_out}"
-            )
-        return self._invert(X.astype(np.float64)).astype(X.dtype)
-
-    @property
-    def dim_in(self) -> int:
-        """Width of the rows it reads."""
-        check_is_fitted(self)
-        return int(self.n_features_in_)
 
     @property
     def dim_out(self) -> int:
@@ -179,24 +206,10 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         seed = at_least("seed", self.seed, 0)
         wanted = self.n_components
         dim_out = min(DEFAULT_COMPONENTS, dim_in) if wanted is None else wanted
-        dim_out = at_least("n_components", dim_out, 1)
-        if dim_out > dim_in:
-            raise ProjectionError(
-                f"n_components={dim_out} is more than the data has columns, n_features={dim_in}: "
-                "a projection goes to fewer dimensions"
-            )
+        dim_out = checked_width(dim_out, dim_in)
         self.n_components_ = dim_out
         self._draw(dim_in, dim_out, seed)
         return self
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_components_
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
 
 
 class DenseProjection(RandomProjection):
@@ -226,6 +239,17 @@ class DenseProjection(RandomProjection):
 
     def _bits(self) -> Iterator[np.ndarray]:
         yield self.matrix.astype("<f4", copy=False)
+
+
+def checked_width(dim_out: object, dim_in: int) -> int:
+    """Width of the result that ``n_components`` asks for; ``ProjectionError`` if it cannot be."""
+    wanted = at_least("n_components", dim_out, 1)
+    if wanted > dim_in:
+        raise ProjectionError(
+            f"n_components={wanted} is more than the data has columns, n_features={dim_in}: "
+            "a projection goes to fewer dimensions"
+        )
+    return wanted
 
 
 def at_least(name: str, value: object, least: int) -> int:

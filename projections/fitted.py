@@ -7,18 +7,17 @@ to fewer dimensions is the first columns, so one decomposition serves every widt
 
 import copy
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from projections.base import DEFAULT_COMPONENTS, ProjectionError, at_least
+from projections.base import DEFAULT_COMPONENTS, LinearMap, ProjectionError, checked_width
 from projections.gathering import gather_moments
 from projections.moments import Moments
 
@@ -37,42 +36,31 @@ class Solution:
     facts: Mapping[str, Any]  # JSON-able, told by describe
 
 
-class FittedProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """A fitted map. float32 stays float32, float64 stays float64.
+class FittedProjection(LinearMap):
+    """A map computed from data: its mean and its matrix.
 
     After ``fit`` the map is ``mean_`` and ``matrix_``, float32 of shapes (n_features_in_,) and
     (n_features_in_, n_components_); ``strengths_`` says for each column how much the kind found
     along it, and ``rank_`` how many columns are of the kind: the others fill up.
     """
 
-    kind: ClassVar[str]
     algorithm: ClassVar[int] = 1  # raised when the same rows would give another map
     n_components: int | None
     seed: int = 0
 
-    def transform(self, X: Any) -> Any:
-        """Map rows (rows, dim_in) to (rows, dim_out), in the precision they come in."""
-        self._settle()
-        X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
-        return (X - self.mean_) @ self.matrix_.astype(X.dtype, copy=False)
+    def _apply(
+        self, X: Float[np.ndarray, "rows {self.dim_in}"]
+    ) -> Float[np.ndarray, "rows {self.dim_out}"]:
+        mapped: Float[np.ndarray, "rows {self.dim_out}"]
+        mapped = (X - self.mean_) @ self.matrix_.astype(X.dtype, copy=False)
+        return mapped
 
-    def inverse_transform(self, X: Any) -> Any:
-        """Find the rows nearest the mean that map to these: least squares, in float64."""
-        self._settle()
-        X = check_array(X, dtype=[np.float32, np.float64])
-        if X.shape[1] != self.dim_out:
-            raise ProjectionError(
-                f"X has {X.shape[1]} columns, but this {type(self).__name__} "
-                f"makes rows of {self.dim_out}"
-            )
-        inverse = np.linalg.pinv(self.matrix_.astype(np.float64))
-        return (X.astype(np.float64) @ inverse + self.mean_).astype(X.dtype)
-
-    @property
-    def dim_in(self) -> int:
-        """Width of the rows it reads."""
-        check_is_fitted(self)
-        return int(self.n_features_in_)
+    def _invert(
+        self, Y: Float64[np.ndarray, "rows {self.dim_out}"]
+    ) -> Float64[np.ndarray, "rows {self.dim_in}"]:
+        rows: Float64[np.ndarray, "rows {self.dim_in}"]
+        rows = Y @ np.linalg.pinv(self.matrix_.astype(np.float64)) + self.mean_
+        return rows
 
     @property
     def dim_out(self) -> int:
@@ -116,10 +104,6 @@ class FittedProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         made._keep(mean, found)
         return made
 
-    def _settle(self) -> None:
-        """Make sure that there is a map."""
-        check_is_fitted(self)
-
     def _keep(self, mean: Float[np.ndarray, " dim"], found: Solution) -> None:
         self.n_features_in_ = len(mean)
         self.mean_ = mean.astype(np.float32)
@@ -131,12 +115,7 @@ class FittedProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """Width that is asked for, else a small one of those ``allowed``."""
         if self.n_components is None:
             return max(1, min(DEFAULT_COMPONENTS, allowed, moments.dim, moments.rows))
-        wanted = at_least("n_components", self.n_components, 1)
-        if wanted > moments.dim:
-            raise ProjectionError(
-                f"n_components={wanted} is more than the data has columns, "
-                f"n_features={moments.dim}: a projection goes to fewer dimensions"
-            )
+        wanted = checked_width(self.n_components, moments.dim)
         if wanted > moments.rows:
             raise ProjectionError(
                 f"n_components={wanted} is more than there are rows to fit it on, "
@@ -151,15 +130,6 @@ class FittedProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
                 f"a {self.kind} map tells classes apart: it needs rows of 2, "
                 f"these are of {present} class"
             )
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.dim_out
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
 
 
 class MomentsProjection(FittedProjection):
