@@ -49,7 +49,7 @@ def _caption(report: Report) -> str:
 
 def _distances(made: Projected) -> tuple[str, ...]:
     found = made.validation
-    measured = ("-", "-", "-", "not validated")
+    measured: tuple[str, ...] = ("-", "-", "-", "not validated")
     if found is not None:
         verdict = "shown only" if found.diagnostic_only else "passed" if found.passed else "failed"
         figures = (found.distortion.mean, found.distortion.std, found.recall)
