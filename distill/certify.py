@@ -1,9 +1,16 @@
 """Certification: whether a compressed head is at most so much worse than the full one.
 
 A *loss* is +1 on a row that the full head hits and the other misses, -1 the other way round, 0
-where both do the same: its mean is the accuracy that is lost. A bound on that mean is bootstrapped
-over rows and over seeds of the map. Non-inferiority ("at most one point worse") is shown when the
-one-sided 95 % upper bound is within the tolerance, refuted when the lower bound is beyond it.
+where both do the same: its mean is the accuracy that is lost. Non-inferiority ("at most one point
+worse") is shown when the one-sided 95 % upper bound of that mean is within the tolerance, refuted
+when the lower bound is beyond it.
+
+A bound is bootstrapped over rows and over seeds of the map, and reaches no less far than two that
+know what a bootstrap cannot see. The score bound of a paired difference (Tango, 1998,
+doi:10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B) knows of losses that few rows
+have not shown: with ``UNSEEN`` of a row added, exact enumeration finds no more than 5 % of false
+"within" for any rows, tolerance and discordance tried, where the bootstrap alone gives up to 14 %.
+Student's t knows that a handful of seeds say little of their own spread.
 """
 
 import dataclasses
@@ -19,6 +26,7 @@ WITHIN, WORSE, UNDECIDED, NOT_TESTED = "within", "worse", "undecided", "not test
 LEVEL = 0.95  # one-sided
 Z = 1.6448536269514722  # the normal's 95 % quantile
 DRAWS = 10_000
+UNSEEN = 0.3  # of a lost row, added to those that are seen
 EQUAL = 1e-9  # a loss this near to the tolerance is the tolerance
 
 
@@ -61,24 +69,54 @@ def certify(
 def bounds(
     lost: Int8[np.ndarray, "seeds rows"], *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float]:
-    """One-sided 95 % lower and upper bounds of the mean loss.
-
-    Where no row is gained under any seed the loss is a plain share of rows, and the bounds reach
-    at least as far as Clopper and Pearson's exact ones (at the mean count of lost rows): a
-    bootstrap of few discordant rows, or none, knows nothing of those it has not seen.
-    """
+    """One-sided 95 % lower and upper bounds of the mean loss: the widest of three."""
     drawn = resampled(lost, draws=draws, seed=seed)
     low, high = (float(np.quantile(drawn, level)) for level in (1 - LEVEL, LEVEL))
-    if not (lost < 0).any():
-        from scipy.special import betaincinv
-
-        rows = lost.shape[1]
-        count = float(lost.mean()) * rows
-        if count < rows:
-            high = max(high, float(betaincinv(count + 1, rows - count, LEVEL)))
-        exact = float(betaincinv(count, rows - count + 1, 1 - LEVEL)) if count else 0.0
-        low = min(low, exact)
+    seeds, rows = lost.shape
+    up, down = (float(np.count_nonzero(lost == sign)) / seeds for sign in (1, -1))
+    low, high = min(low, -score_bound(down, up, rows)), max(high, score_bound(up, down, rows))
+    if seeds > 1:
+        loss, half = float(lost.mean()), _half_width(lost)
+        low, high = min(low, loss - half), max(high, loss + half)
     return low, high
+
+
+def score_bound(lost: float, gained: float, rows: int) -> float:
+    """One-sided 95 % upper bound of the mean loss by Tango's score test, ``UNSEEN`` rows added.
+
+    Counts need not be whole: over several seeds they are means. With counts swapped, minus the
+    bound is the lower one.
+    """
+    low, high = -1.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _score(lost + UNSEEN, gained, rows, middle) <= -Z:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _score(lost: float, gained: float, rows: int, loss: float) -> float:
+    """Loss seen less supposed, over its standard error at the likeliest shares with that loss."""
+    linear = -lost - gained + (2 * rows - lost + gained) * loss
+    root = math.sqrt(max(0.0, linear**2 + 8 * rows * gained * loss * (1 - loss)))
+    share = (root - linear) / (4 * rows)  # of gained rows
+    variance = rows * (2 * share + loss * (1 - loss))
+    return (lost - gained - rows * loss) / math.sqrt(max(variance, 1e-300))
+
+
+def _half_width(lost: Int8[np.ndarray, "seeds rows"]) -> float:
+    """Student's: variances of rows and of seeds added up, by Satterthwaite's degrees of freedom."""
+    from scipy.special import stdtrit
+
+    seeds, rows = lost.shape
+    over_rows = float(lost.mean(axis=0).var()) / rows
+    over_seeds = float(lost.mean(axis=1).var(ddof=1)) / seeds
+    if over_seeds == 0.0:
+        return Z * math.sqrt(over_rows)
+    total = over_rows + over_seeds
+    return float(stdtrit((seeds - 1) * (total / over_seeds) ** 2, LEVEL)) * math.sqrt(total)
 
 
 def resampled(
@@ -123,28 +161,50 @@ def fold_bound(
 def rows_needed(lost: Int8[np.ndarray, "seeds rows"], tolerance: float) -> int | None:
     """About how many rows would decide, if loss, discordance and seeds stay as they are.
 
-    By the normal approximation: z² (v / rows + s² / seeds) is the squared distance from loss to
-    tolerance, v the variance over rows of the mean over seeds, s² that of the seeds' losses. None
-    where no number of rows decides: the loss is the tolerance itself, or seeds differ too much.
+    As many as the score bound asks for, and the normal approximation: z² (v / rows + s² / seeds)
+    is the squared distance from loss to tolerance, v the variance over rows of the mean over
+    seeds, s² that of the seeds' losses. None where no number of rows decides: the loss is the
+    tolerance itself, or seeds differ too much.
     """
     seeds, rows = lost.shape
     over_seeds: Float64[np.ndarray, " rows"] = lost.mean(axis=0)
-    margin = abs(float(over_seeds.mean()) - tolerance)
-    if margin < EQUAL:
+    loss = float(over_seeds.mean())
+    if abs(loss - tolerance) < EQUAL:
         return None
     between = float(lost.mean(axis=1).var(ddof=1)) / seeds if seeds > 1 else 0.0
-    room = (margin / Z) ** 2 - between
+    room = ((loss - tolerance) / Z) ** 2 - between
     if room <= 0:
         return None
-    return int(max(rows + 1, math.ceil(float(over_seeds.var()) / room)))
+    up, down = (float(np.mean(lost == sign)) for sign in (1, -1))
+
+    def decided(count: int) -> bool:
+        if loss < tolerance:
+            return score_bound(up * count, down * count, count) <= tolerance
+        return -score_bound(down * count, up * count, count) > tolerance
+
+    least = max(rows + 1, math.ceil(float(over_seeds.var()) / room))
+    return _first(decided, least)
+
+
+def _first(decided: Callable[[int], bool], least: int) -> int:
+    """First number from ``least`` on, for what holds from some number on."""
+    low, high = least - 1, least
+    while not decided(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    return high
 
 
 def allowed_discordance(rows: int, tolerance: float) -> float:
-    """Largest share of discordant rows at which no loss at all still certifies.
-
-    z sqrt(share / rows) <= tolerance: 1.3 % of 360 rows at one point, 3.0 % of 808, 8.5 % of 2,305.
-    """
-    return min(1.0, rows * (tolerance / Z) ** 2)
+    """Largest share of discordant rows, half of them lost, that still certifies; 0 if none does."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        share = (low + high) / 2
+        within = score_bound(share * rows / 2, share * rows / 2, rows) <= tolerance
+        low, high = (share, high) if within else (low, share)
+    return low
 
 
 def fixed_sequence(tests: Iterable[Callable[[], Certificate]]) -> Iterator[Certificate]:

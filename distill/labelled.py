@@ -20,7 +20,8 @@ def class_names(splits: Mapping[str, FeatureStore]) -> tuple[str, ...]:
         if name not in splits:
             raise StageError(
                 f"there is no {name} split, which classifiers need; "
-                f"the store has {', '.join(splits) or 'none'}"
+                f"the store has {', '.join(splits) or 'none'}; "
+                "extract or import data with all three, or one split to be carved into them"
             )
         if not splits[name].spec.labelled:
             raise StageError(

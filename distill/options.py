@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypedDict
 
 
+AUTO = "auto"  # the factor that the sweep recommends
+
+
 class Option(NamedTuple):
     """What an option sets, and its help text."""
 

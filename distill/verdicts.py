@@ -35,15 +35,20 @@ class Compressibility:
 
 
 def compressibility(
-    maps: Sequence[MapLoss], *, dim: int, classes: int, effective_rank: float, tolerance: float
+    maps: Sequence[MapLoss],
+    *,
+    dim: int,
+    classes: int,
+    effective_rank: float | None,
+    tolerance: float,
 ) -> Compressibility:
     """Judge maps of one width, or of a whole sweep, by what they lose.
 
     A map holds when its loss is within ``tolerance`` at its width and at every larger one measured
     of its kind; the smallest that holds speaks for its side, data-independent or data-aware. Maps
-    to ``dim`` dimensions compress nothing and are passed over. Effective rank, classes and retained
-    separation explain the verdict and do not enter it. ``StageError`` where nothing is left to
-    judge, and for a tolerance outside (0, 1).
+    to ``dim`` dimensions compress nothing and are passed over. Effective rank (None: not defined),
+    classes and retained separation explain the verdict and do not enter it. ``StageError`` where
+    nothing is left to judge, and for a tolerance outside (0, 1).
     """
     if not 0 < tolerance < 1:
         raise StageError(f"the tolerance must lie strictly between 0 and 1, got {tolerance}")
@@ -106,14 +111,18 @@ def _rivalry(rival: Sequence[MapLoss], word: str, dim: int) -> list[str]:
     return [f"of the {word} maps nearest in width {_cost(rival[0], dim)}"]
 
 
-def _facts(shown: Sequence[MapLoss], classes: int, effective_rank: float) -> list[str]:
+def _facts(shown: Sequence[MapLoss], classes: int, effective_rank: float | None) -> list[str]:
     width = shown[0].dim_out
     kept = [
         f"{one.kind} {100 * one.separation:.0f} %" for one in shown if one.separation is not None
     ]
+    rank = (
+        ""
+        if effective_rank is None
+        else f" and {_beside(width, effective_rank)} the effective rank of {effective_rank:.1f}"
+    )
     return [
-        f"{width} is {_beside(width, classes - 1)} C - 1 = {classes - 1} and "
-        f"{_beside(width, effective_rank)} the effective rank of {effective_rank:.1f}",
+        f"{width} is {_beside(width, classes - 1)} C - 1 = {classes - 1}{rank}",
         *([f"separation of the classes kept on average: {' and '.join(kept)}"] if kept else []),
     ]
 

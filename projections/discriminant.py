@@ -31,6 +31,7 @@ from projections.fitted import MomentsProjection, Solution
 from projections.moments import Moments
 
 FLOOR = 1e-6  # of the largest ratio's root: means nearer to a plane than this lie in it
+MOST = 0.999  # of the identity: wholly shrunk, nothing tells one direction to fill up with first
 ROUNDING = 1e-7  # of the largest eigenvalue: no smaller one is known from float32 products
 COLLAPSED = 1e-14  # of the variance between the classes: the square of float32's resolution
 
@@ -79,7 +80,7 @@ def shrunk_within(moments: Moments) -> tuple[Float64[np.ndarray, "dim dim"], flo
     apart = float(moments.counts @ np.square(moments.means - moments.mean).sum(axis=1))
     if level <= COLLAPSED * apart / (moments.rows * moments.dim):
         return np.eye(moments.dim), 1.0
-    share = class_shrinkage(moments)
+    share = min(MOST, class_shrinkage(moments))
     # never wholly without: of very many rows with collinear features hardly any share is asked
     # for, and float32 products leave eigenvalues below zero
     least = ROUNDING * float(np.linalg.norm(within))

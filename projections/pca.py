@@ -44,7 +44,7 @@ class PCAProjection(MomentsProjection):
         They keep the most variance that so many can to about a thousandth, and no further rows can
         be taken then: for that, begin with ``partial_fit``.
         """
-        X = validate_data(self, X, dtype=[np.float32, np.float64])
+        given, X = X, validate_data(self, X, dtype=[np.float32, np.float64])
         rows, dim = X.shape
         found = None
         # any other type of width, wrong or right, is for the general way
@@ -52,7 +52,7 @@ class PCAProjection(MomentsProjection):
             few = 1 <= self.n_components <= dim / FEW
             found = leading_of_rows(X, self.n_components) if few else None
         if found is None:
-            return super().fit(X, y)
+            return super().fit(given, y)  # which reads the columns' names again
         self.__dict__.pop("moments_", None)
         mean, (variances, directions) = found
         self._keep(mean, self._solution(variances, directions))

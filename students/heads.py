@@ -22,6 +22,7 @@ from students.cross_entropy import Reading, cross_entropy, cross_entropy_read
 from students.errors import HeadError
 from students.logistic import Bias, Weight, descend, mean_square, sample_covariance
 
+FAR = (1e-12, 1e12)  # deviations beyond are scaled, exactly
 NEVER = -1e4  # bias of a class without a training row: finite, yet never the largest
 
 
@@ -75,6 +76,9 @@ def fit_path(
     targets = np.searchsorted(present, train_labels)
     mean = train_features.mean(axis=0, dtype=np.float64)
     rows = (train_features - mean.astype(np.float32)).astype(np.float32, copy=False)
+    exponent = _exponent(float(np.abs(rows).max()))
+    if exponent:
+        rows = np.ldexp(rows, -exponent)
     covariance, square = sample_covariance(rows), mean_square(rows)
     with cross_entropy(rows, targets, device=device) as losses:
         found = descend(
@@ -85,7 +89,7 @@ def fit_path(
             l2=path,
             max_iterations=max_iterations,
         )
-        return _heads(path, found, present, mean, classes)
+        return _heads(path, found, present, mean, classes, exponent=exponent)
 
 
 def fit_path_read(
@@ -105,22 +109,28 @@ def fit_path_read(
     """
     path, present = _path(l2), _present(counts)
     centre = mean.astype(np.float32)
+    exponent = _exponent(float(np.sqrt(covariance.diagonal().max())))
 
     def centred() -> Iterator[tuple[Float32[np.ndarray, "b dim"], Int64[np.ndarray, " b"]]]:
         for features, labels in reading():
             rows = (features - centre).astype(np.float32, copy=False)
-            yield rows, np.searchsorted(present, labels)
+            yield np.ldexp(rows, -exponent) if exponent else rows, np.searchsorted(present, labels)
 
     with cross_entropy_read(centred, counts[present]) as losses:
         found = descend(
             losses,
             counts=counts[present],
-            covariance=covariance.astype(np.float32),
-            square=float(np.trace(covariance)) / len(mean),
+            covariance=np.ldexp(covariance, -2 * exponent).astype(np.float32),
+            square=float(np.trace(np.ldexp(covariance, -2 * exponent))) / len(mean),
             l2=path,
             max_iterations=max_iterations,
         )
-        return _heads(path, found, present, mean, len(counts))
+        return _heads(path, found, present, mean, len(counts), exponent=exponent)
+
+
+def _exponent(largest: float) -> int:
+    """Power of two to divide features by, so that float32 holds their squares; 0 if it does."""
+    return 0 if largest == 0 or FAR[0] < largest < FAR[1] else int(np.frexp(largest)[1])
 
 
 def _path(l2: Sequence[float]) -> list[float]:
@@ -146,13 +156,16 @@ def _heads(
     present: Int64[np.ndarray, " present"],
     mean: Float64[np.ndarray, " dim"],
     classes: int,
+    *,
+    exponent: int,
 ) -> tuple[FittedHead, ...]:
-    """Heads of all classes that read features as they are stored."""
+    """Heads of all classes that read features as they are stored, fitted on 2^-exponent times."""
     heads = []
     for strength, (weight, bias, converged) in zip(path, found, strict=True):
         every = np.zeros((classes, len(mean)), np.float32)
         shift = np.full(classes, NEVER, np.float32)
-        every[present], shift[present] = weight, bias - weight @ mean
+        every[present] = original = np.ldexp(weight, -exponent)
+        shift[present] = bias - original @ mean
         heads.append(
             FittedHead(
                 weight=every,

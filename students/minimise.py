@@ -10,6 +10,7 @@ where the curvature is low. The caller's own limit, which holds for certain and 
 too large, is asked too: it must be no more than ``LOOSE`` times what is wanted.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -70,6 +71,8 @@ def minimise(
         direction = _direction(seen.gradient, pairs)
         length = 1.0 if pairs else min(1.0, LONGEST / float(np.linalg.norm(seen.gradient)))
         slope = float(np.vdot(seen.gradient, direction))
+        if not math.isfinite(slope):  # nothing is known of what lies ahead
+            return place, False, steps
         while True:
             step = length * direction
             found = function(place + step)

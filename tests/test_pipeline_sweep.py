@@ -259,3 +259,44 @@ def test_a_gaussian_store_is_what_it_was(run: Path, call: Call) -> None:
     said = open_splits(run / "projected/gaussian-k4-s0.zarr")["test"].spec.made_by["projection"]
     assert said == drawn.describe()
     assert not list((run / "projected").glob("*.map"))
+
+
+def test_a_kind_that_was_not_swept_is_swept_for_its_factor(run: Path, call: Call) -> None:
+    code, _, err = call("project", "--run", run, "--kind", "achlioptas", "--factor", "auto")
+    assert code == 0, err
+    assert list(run.glob("projected/achlioptas-k*-s0.json"))
+    assert {one.kind for one in Sweep.load(run / "sweep.json").maps} >= {"pca", "achlioptas"}
+    before = (run / "sweep.json").read_bytes()
+    refused(
+        call("project", "--run", run, "--kind", "achlioptaz", "--factor", "auto"), "'achlioptas'"
+    )
+    assert (run / "sweep.json").read_bytes() == before  # refused before any work
+
+
+def test_a_dry_run_of_the_automatic_factor(run: Path, call: Call) -> None:
+    code, out, err = call("project", "--run", run, "--factor", "auto", "--dry-run", "--json")
+    assert code == 0, err
+    stages = json.loads(out)["stages"]
+    assert [stage["stage"] for stage in stages] == ["sweep", "project"]
+    assert stages[0]["done"]
+
+
+def test_a_file_of_settings_leaves_the_run_what_it_is(
+    run: Path, tmp_path: Path, call: Call
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('[sweep]\nkinds = ["pca"]\nfactors = [4]\n')
+    code, _, err = call("sweep", "--run", run, "--config", file)
+    assert code == 0, err
+    config = tomllib.loads((run / "config.toml").read_text())
+    assert config["data"]["name"].startswith("import:")
+    assert (config["sweep"]["kinds"], config["sweep"]["factors"]) == (["pca"], [4])
+    assert config["sweep"]["seeds"] == 2  # of the run's own
+    assert call("report", "--run", run)[0] == 0
+
+
+def test_what_is_left_out_is_said_where_nothing_is_left(run: Path, call: Call) -> None:
+    words = ["sweep", "--run", run, "--memory-limit", "1KB", "--kinds", "learned"]
+    refused(call(*words, "--factors", "4"), "do not fit into the memory limit")
+    words = ["project", "--run", run, "--factor", "auto", "--kind", "full"]
+    refused(call(*words), "full")

@@ -301,7 +301,8 @@ def test_stores_that_cannot_teach_a_head_are_refused(tmp_path: Path) -> None:
     full = full_stores(tmp_path)
     without = {name: store for name, store in full.items() if name != "validation"}
     assert refused(without, tmp_path) == (
-        "there is no validation split, which classifiers need; the store has train, test"
+        "there is no validation split, which classifiers need; the store has train, test; "
+        "extract or import data with all three, or one split to be carved into them"
     )
     features, _ = rows_of("test")
     unlabelled = full | {"test": make_store(tmp_path / "u" / "test", features, classes=NAMES)}

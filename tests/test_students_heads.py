@@ -299,3 +299,14 @@ def test_data_without_a_head_is_refused(
 def test_an_l2_that_does_not_regularise_is_refused(l2: tuple[float, ...]) -> None:
     with pytest.raises(HeadError, match="l2 must name at least one value above 0"):
         fitted(l2=l2)
+
+
+@pytest.mark.parametrize("exponent", [-70, -45, 45, 60])
+def test_features_of_any_size_give_the_same_head(exponent: int) -> None:
+    train, labels = blobs(300, 0)
+    (one,) = fit_path(train, labels, classes=CLASSES, l2=[1e-3], max_iterations=200)
+    far = np.ldexp(train, exponent)
+    (other,) = fit_path(far, labels, classes=CLASSES, l2=[1e-3], max_iterations=200)
+    assert other.converged
+    np.testing.assert_allclose(np.ldexp(other.weight, exponent), one.weight, rtol=0.02, atol=1e-3)
+    np.testing.assert_array_equal(other.predict(far), one.predict(train))

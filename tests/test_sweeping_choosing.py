@@ -203,10 +203,18 @@ def test_the_cheapest_that_holds_is_recommended() -> None:
 def test_of_equal_costs_fewer_stored_numbers_win_then_the_smaller_width() -> None:
     same = {kind: [swept(kind, 10, 0.0)] for kind in ("pca", "gaussian")}
     assert recommend(FULL, same, SETTING)[0].kind == "gaussian"  # its map is a seed
-    folded = {"gaussian": [swept("gaussian", 60, 0.0)], "pca": [swept("pca", 30, 0.0)]}
-    assert recommend(FULL, folded, SETTING)[0].kind == "pca"
+    paid = dataclasses.replace(SETTING, shipped="embedding")
+    wide = {"gaussian": [swept("gaussian", 60, 0.0)], "pca": [swept("pca", 30, 0.0)]}
+    assert recommend(FULL, wide, paid)[0].kind == "pca"
     equal = {kind: [swept(kind, 30, 0.0)] for kind in ("pca", "gaussian")}
-    assert recommend(FULL, equal, SETTING)[0].kind == "gaussian"
+    assert recommend(FULL, equal, paid)[0].kind == "gaussian"
+
+
+def test_what_folds_into_the_full_head_saves_nothing_and_is_not_recommended() -> None:
+    folded = {"gaussian": [swept("gaussian", 60, 0.0)], "pca": [swept("pca", 30, 0.0)]}
+    best, each = recommend(FULL, folded, SETTING)
+    assert (best.kind, best.why) == ("full", "no smaller width holds and saves anything")
+    assert [one.dim_out for one in each] == [60, 30]
 
 
 def test_what_is_shipped_changes_what_is_paid() -> None:

@@ -48,10 +48,15 @@ def maps_for(
     opened: Opened, train: "FeatureStore", kind: str, dims: Sequence[int], seed: int
 ) -> "list[Projection]":
     """One map of this kind and seed for each width, from disk where it was computed before."""
-    from distill.sweeping.maps import needs_data
+    from distill.sweeping.maps import SUPERVISED, needs_data
     from projections import load_projection, make_projection, save_projection
 
     dim = train.spec.dim
+    if kind in SUPERVISED and not train.spec.labelled:
+        raise UserError(
+            f"a {kind} map tells classes apart, and {opened.run.features} has no labels; use pca, "
+            "or a kind that is drawn from a seed"
+        )
     if not needs_data(kind):
         return [make_projection(kind, dim_in=dim, dim_out=k, seed=seed) for k in dims]
     made_from = _origin(opened, train, kind, seed)
@@ -97,17 +102,12 @@ def _part(opened: Opened, train: "FeatureStore", kind: str) -> "Part":
     """The train rows, their moments, and the full head where the kind begins with one."""
     import numpy as np
 
-    from distill.sweeping.maps import SUPERVISED, TRUNCATED, Part
+    from distill.sweeping.maps import TRUNCATED, Part
     from distill.sweeping.moments import train_moments
     from distill.sweeping.rows import Rows
     from students import load_head
 
     run, spec = opened.run, train.spec
-    if kind in SUPERVISED and not spec.labelled:
-        raise UserError(
-            f"a {kind} map tells classes apart, and {run.features} has no labels; use pca, or a "
-            "kind that is drawn from a seed"
-        )
     rows = Rows([train], opened.config.sweep.memory_limit or half_of_free())
     labels = train.labels() if spec.labelled else np.zeros(spec.rows, np.int64)
     classes = len(spec.classes) or 1 + int(labels.max())

@@ -1,8 +1,8 @@
 """Opening a run: which config counts, which folder, who else is in it, and how errors are told.
 
-Config files are read in this order, later ones winning: the run folder's own, else ``--config``,
-else the digits default (or, where other data is named, neutral defaults); then the options given
-by hand.
+Settings are taken from ``--config``, else the run folder's own file, else the digits default (or,
+where other data is named, neutral defaults); then from the options given by hand. A ``--config``
+without a ``[data]`` table changes settings of the run and leaves all others as they are there.
 """
 
 import errno
@@ -148,9 +148,23 @@ def opened_for_writing(
 
 
 def _tables(run: Run, config: Path | str | None, overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    own = load_config(run.config) if run.config.exists() else None
     if config is not None:
-        return load_config(Path(config))
-    if run.config.exists():
-        return load_config(run.config)
+        given = load_config(Path(config))
+        # a file that names no data is about settings: what this run is made of stays as it is
+        return given if own is None or "data" in given else _merged(own, given)
+    if own is not None:
+        return own
     elsewhere = overrides.get("data.name") not in (None, "digits")
     return {} if elsewhere else DIGITS
+
+
+def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of both, those given winning one by one."""
+    return {
+        **own,
+        **{
+            name: {**own.get(name, {}), **table} if isinstance(table, Mapping) else table
+            for name, table in given.items()
+        },
+    }

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from distill.findings import Extracted, Plan, PlannedStage, Student, Sweep, Taught
-from distill.options import PROJECT, RUN, STUDENT, TEACH, Option, overrides
+from distill.options import AUTO, PROJECT, RUN, STUDENT, TEACH, Option, overrides, several
 from distill.pipeline.building import the_device, the_teacher
 from distill.pipeline.opening import Opened, peek, told
 from distill.runs import DEFAULT_RUN, recall
@@ -50,6 +50,10 @@ def plan(
 ) -> Plan:
     """What the command ``stage`` would do with the same words, and about how long it would take."""
     given = {name: value for name, value in options.items() if name not in NOT_OPTIONS}
+    names = STAGES[stage]
+    if stage == "project" and AUTO in several(given.get("factor") or ()):
+        del given["factor"]
+        names = ("sweep", "recommended")
     asked = overrides(given, SPECIAL.get(stage))
     if stage == "train-teacher":
         asked["teacher.taught"] = True
@@ -58,7 +62,7 @@ def plan(
     with told():
         opened = peek(run, config, asked)
         sight = _Sight(opened)
-        stages = [_PLANNERS[name](sight) for name in STAGES[stage]]
+        stages = [_PLANNERS[name](sight) for name in names]
         nearest = next(
             p
             for p in (opened.run.folder.absolute(), *opened.run.folder.absolute().parents)
@@ -234,6 +238,20 @@ def _sweep(sight: _Sight) -> PlannedStage:
     )
 
 
+def _recommended(sight: _Sight) -> PlannedStage:
+    """What comes after a sweep: it says which width, at most the whole."""
+    from distill.pipeline.building import feature_stores
+
+    specs = [store.spec for store in feature_stores(sight.run).values()]
+    return PlannedStage(
+        stage="project",
+        what="the map that the sweep recommends",
+        done=False,
+        seconds=None,
+        bytes=sum(spec.rows * (4 * spec.dim + 16) for spec in specs),
+    )
+
+
 def _seconds(call: Callable[[], object]) -> float:
     """The faster of two calls after a warm-up."""
     call()
@@ -251,4 +269,5 @@ _PLANNERS: dict[str, Callable[[_Sight], PlannedStage | None]] = {
     "project": _project,
     "train-student": _student,
     "sweep": _sweep,
+    "recommended": _recommended,
 }

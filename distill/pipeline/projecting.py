@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from distill.config import fingerprint
 from distill.findings import Projected, Projections, Validation
-from distill.options import PROJECT, ProjectOptions, ValidateOptions, overrides, several
+from distill.options import AUTO, PROJECT, ProjectOptions, ValidateOptions, overrides, several
 from distill.pipeline.building import feature_stores
 from distill.pipeline.learning import fit_heads
 from distill.pipeline.mapping import begins_with_head, map_name, maps_for
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from distill.stages.project import Target
     from stores import FeatureStore
 
-AUTO = "auto"  # the factor that the sweep recommends
 
 
 def project(

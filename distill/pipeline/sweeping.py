@@ -64,14 +64,24 @@ def finished_sweep(opened: Opened, progress: Progress) -> Sweep | None:
 def automatic(opened: Opened, kind: str | None, *, progress: Progress) -> Recommended:
     """The recommendation of the finished sweep, or of one that is made now.
 
-    ``kind`` asks for that family's; else it is the best of all. ``UserError`` where only the full
-    width holds.
+    ``kind`` asks for that family's, which is swept if it was not; else it is the best of all.
+    ``UserError`` where only the full width holds.
     """
-    settings = opened.config.sweep
+    from projections import kind_of
+
+    if kind is not None:
+        kind_of(kind)  # a wrong name is refused before any work
+        if kind not in opened.config.sweep.kinds:
+            kinds = (*opened.config.sweep.kinds, kind)
+            swept = opened.config.sweep.model_copy(update={"kinds": kinds})
+            opened = Opened(opened.run, opened.config.model_copy(update={"sweep": swept}))
     found = finished_sweep(opened, progress)
+    settings = opened.config.sweep
     if found is None or found.tolerance != settings.tolerance or not _of(found, kind):
         found = sweep_all(opened, progress=progress)
-    (chosen,) = _of(found, kind)
+    chosen = next(iter(_of(found, kind)), None)
+    if chosen is None:
+        raise UserError(f"{kind} maps were left out of the sweep: {'; '.join(found.notes)}")
     if chosen.dim_out >= found.dim:
         raise UserError(
             f"no factor keeps {kind or 'any map'} within the tolerance of {settings.tolerance:g} "

@@ -174,7 +174,9 @@ def diagnostics_table(found: Sweep) -> Table:
         Column("value"),
         Column("what it says", words=True),
     )
-    figures = found.diagnostics.figures if found.diagnostics else {}
+    measured = found.diagnostics.figures if found.diagnostics else {}
+    # in the order in which they explain one another, whatever file they were read from
+    figures = {name: measured[name] for name in (*FIGURES, *measured) if name in measured}
     rows = tuple(
         (
             FIGURES.get(name, (plain(name), ""))[0],

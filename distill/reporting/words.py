@@ -274,8 +274,9 @@ def _cost_of_the_map(report: Report, derived: Derived) -> str:
 
 
 def _one_seed(derived: Derived) -> Iterator[str]:
-    if not derived.spreads:
+    drawn = any(row.kind and row.seed_bytes is not None for row in derived.heads)
+    if drawn and not derived.spreads:
         yield (
-            "Each map was drawn once. Another seed gives another map; at small k that alone can "
-            "move accuracy by points (set project.seeds to several to see it)."
+            "Each random map was drawn once. Another seed gives another map; at small k that "
+            "alone can move accuracy by points (set project.seeds to several to see it)."
         )

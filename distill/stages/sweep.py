@@ -7,6 +7,7 @@ so that an interrupted sweep goes on and another tolerance, kind or factor makes
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from distill.config import HeadConfig, SweepConfig, fingerprint
-from distill.findings import Diagnostics, Recommended, Record, Sweep, SweptMap, Tested
+from distill.findings import Diagnostics, FindingError, Recommended, Record, Sweep, SweptMap, Tested
 from distill.labelled import SPLITS, class_names
 from distill.machine import half_of_free
 from distill.progress import Progress
@@ -123,6 +124,9 @@ def sweep(
     diagnostics = _diagnostics(rows, labels, place, work)
     why = judged(maps, diagnostics, dim=rows.dim, classes=classes, tolerance=settings.tolerance)
 
+    notes = [*found.notes, *_at_chance(full, labels)]
+    for note in notes[len(found.notes) :]:
+        progress.say(note)
     train = rows.store(0)
     examined = Examined(
         train=train,
@@ -161,7 +165,7 @@ def sweep(
         sentence=why.sentence,
         cells=sum(len(found) for found in cells.values()),
         seconds=perf_counter() - start,
-        notes=tuple(found.notes),
+        notes=tuple(notes),
     )
 
 
@@ -171,7 +175,8 @@ def _diagnostics(
     """What the validation rows are like, from disk where it was measured before."""
     path = place / f"diagnostics-{work.seeds}.json"
     if path.is_file():
-        return Diagnostics.load(path)
+        with suppress(FindingError):  # damaged: measured again
+            return Diagnostics.load(path)
     validation = rows.store(1)
     found = diagnose(
         validation,
@@ -205,6 +210,19 @@ def _swept(
     }
     return full, [
         dataclasses.replace(one, holds=(one.kind, one.dim_out) in holding) for one in found.values()
+    ]
+
+
+def _at_chance(full: SweptMap, labels: Int64[np.ndarray, " rows"]) -> list[str]:
+    """A warning where there is nothing to keep: a full head that has not learnt the classes."""
+    share = float(np.bincount(labels).max()) / len(labels)
+    spread = 2 * float(np.sqrt(share * (1 - share) / len(labels)))
+    if full.accuracy.mean > share + spread:
+        return []
+    return [
+        f"the full head is right on {100 * full.accuracy.mean:.1f} % of the held-out rows, and "
+        f"naming the commonest class every time on {100 * share:.1f} %: these features do not tell "
+        "the classes apart, and a map that loses nothing of that says nothing"
     ]
 
 

@@ -110,6 +110,10 @@ def validate(
     votes = _votes(reference, candidate)
     rng = np.random.default_rng(settings.seed)
     k = min(settings.neighbours, _others(ids, reference))
+    if k < settings.neighbours:
+        progress.say(
+            f"every row has {k} others at most: that many neighbours, not {settings.neighbours}"
+        )
     sample = rng.permutation(len(ids))[: max(SAMPLE, settings.queries)]
     asked = sample[: settings.queries]
     label = f"validate {_name(candidate)}"

@@ -136,12 +136,12 @@ def recommend(
     """The best of all, and the smallest width that holds of each family, in their order.
 
     Best is what costs least; of equals what takes fewer stored numbers, then the smaller width,
-    then what needs no data, then what loses less. A family of which nothing holds keeps the full
-    width.
+    then what needs no data, then what loses less. What saves neither is no better than the full
+    width, which a family of which nothing holds keeps.
     """
     found = tuple(_of_family(kind, full, family, setting) for kind, family in families.items())
-    smaller = [one for one in found if one.dim_out < setting.dim]
-    keep = _keep(FULL, full, setting, "no smaller width holds")
+    keep = _keep(FULL, full, setting, "no smaller width holds and saves anything")
+    smaller = [one for one in found if (one.cost, one.stored) < (keep.cost, keep.stored)]
     best = min(
         [*smaller, keep],
         key=lambda one: (one.cost, one.stored, one.dim_out, needs_data(one.kind), one.loss),
@@ -158,7 +158,7 @@ def _of_family(
     if len(holding) < len(ordered):
         failed = ordered[len(holding)]
         stop = (
-            f"k = {failed.dim_out} loses {100 * failed.loss.mean:.2f} points, more than the "
+            f"k = {failed.dim_out} {_lost(failed.loss.mean)}, more than the "
             f"{100 * setting.tolerance:g} allowed"
         )
     if not holding:
@@ -178,8 +178,13 @@ def _of_family(
         stored=last.stored,
         loss=last.loss.mean,
         verdict="",
-        why=f"it loses {100 * last.loss.mean:.2f} points in cross-validation; {stop}{folded}",
+        why=f"it {_lost(last.loss.mean)} in cross-validation; {stop}{folded}",
     )
+
+
+def _lost(loss: float) -> str:
+    points = 100 * loss
+    return f"gains {-points:.2f} points" if points < 0 else f"loses {points:.2f} points"
 
 
 def _keep(kind: str, full: SweptMap, setting: Setting, why: str) -> Recommended:

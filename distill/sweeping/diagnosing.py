@@ -84,7 +84,7 @@ def judged(
         ],
         dim=dim,
         classes=classes,
-        effective_rank=found.figures["effective_rank"] or 0.0,
+        effective_rank=found.figures["effective_rank"],
         tolerance=tolerance,
     )
 

@@ -38,7 +38,8 @@ class Geometry:
     ) -> tuple[float | None, float | None, float | None]:
         """Mean and spread of squared distance after over before, and recall of true neighbours.
 
-        None where the sample has no two different rows.
+        None where the sample has no two different rows; no recall where all others are neighbours,
+        since nothing could be missed.
         """
         if self.neighbours < 1:
             return None, None, None
@@ -46,9 +47,8 @@ class Geometry:
         asked = ids[: len(self.truth.rows)]
         after = pair_distances(mapped, self.first, self.second)
         found = nearest_rows_faiss(mapped[asked], asked, mapped, ids, k=self.neighbours)
-        recall = float(
-            hits(self.truth, distances_to(self.rows[asked], self.rows, found.rows)).mean()
-        )
+        recalled = hits(self.truth, distances_to(self.rows[asked], self.rows, found.rows))
+        recall = float(recalled.mean()) if self.neighbours < len(mapped) - 1 else None
         kept = ratios(self.before, after)
         if not len(kept):
             return None, None, recall

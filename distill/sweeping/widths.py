@@ -34,7 +34,8 @@ def widths(
     found = {kind: tuple(k for k in dims if k <= fewest or kind not in fitted) for kind in asked}
     found = {kind: those for kind, those in found.items() if those}
     if not found:
-        raise StageError("no kind of map is left to sweep: name some with --kinds")
+        left_out = "; ".join(notes) or "name some with --kinds"
+        raise StageError(f"no kind of map is left to sweep: {left_out}")
     filled = [kind for kind in found if kind in SUPERVISED and found[kind][0] > classes - 1]
     if filled:
         notes.append(
