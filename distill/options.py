@@ -9,7 +9,6 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypedDict
 
-
 AUTO = "auto"  # the factor that the sweep recommends
 
 

@@ -298,3 +298,12 @@ def test_rows_it_cannot_map_are_refused() -> None:
     for use in (lambda: PCAProjection(2).matrix, lambda: PCAProjection(2).dim_out):
         with pytest.raises(NotFittedError):
             use()
+
+
+def test_the_names_of_columns_are_kept_and_checked() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(np.random.default_rng(0).standard_normal((40, 3)), columns=list("abc"))
+    projection = PCAProjection(2).fit(frame)
+    assert projection.feature_names_in_.tolist() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        projection.transform(frame[["c", "b", "a"]])

@@ -14,6 +14,7 @@ from distill.reporting.curves import sweep_plot
 from distill.reporting.sweep_tables import (
     certified_down_to,
     details_table,
+    diagnostics_table,
     families_table,
     lost_points,
     maps_table,
@@ -244,3 +245,13 @@ def test_names_from_data_stay_text(tmp_path: Path) -> None:
     assert "<script" not in text
     assert not re.search(r"(?<!\\)\[x", text)
     read(sweep_plot(found))
+
+
+def test_what_the_data_has_stands_in_one_order_however_it_was_read() -> None:
+    found = full_sweep()
+    assert found.diagnostics is not None
+    turned = dict(sorted(found.diagnostics.figures.items(), reverse=True))
+    other = dataclasses.replace(
+        found, diagnostics=dataclasses.replace(found.diagnostics, figures=turned)
+    )
+    assert diagnostics_table(other) == diagnostics_table(found)

@@ -276,7 +276,23 @@ def test_features_that_are_all_equal_are_at_chance_and_said_so(tmp_path: Path) -
     found = swept(stores_of(tmp_path, rows), tmp_path, factors=(2,), seeds=1)
     assert found.full.accuracy.mean < 0.4
     assert found.maps[0].distortion is None
+    assert any("do not tell the classes apart" in note for note in found.notes)
+    assert "effective rank" not in found.sentence  # which equal rows do not have
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_features_that_tell_the_classes_apart_are_not_warned_of(
+    finished: tuple[Path, Stores, Sweep],
+) -> None:
+    assert not any("apart" in note for note in finished[2].notes)
+
+
+def test_damaged_diagnostics_are_measured_again(tmp_path: Path) -> None:
+    stores = stores_of(tmp_path, data(train=60, validation=30, test=30))
+    first = swept(stores, tmp_path, factors=(2,), seeds=1)
+    (path,) = tmp_path.rglob("diagnostics-1.json")
+    path.write_bytes(path.read_bytes()[:40])
+    assert timeless(swept(stores, tmp_path, factors=(2,), seeds=1)) == timeless(first)
 
 
 def without(stores: Stores, split: str) -> Stores:

@@ -173,3 +173,11 @@ def test_it_is_not_thrown_by_a_step_that_is_far_too_long(power: int) -> None:
     assert reached
     assert steep(place).value < 1.001
     assert counted(steep, start) < 300
+
+
+def test_a_function_that_is_not_a_number_ends_the_search() -> None:
+    def broken(place: np.ndarray) -> Seen:
+        return Seen(float("nan"), np.full_like(place, np.nan), float("inf"))
+
+    place, converged, steps = minimise(broken, np.zeros(3), share=1e-4, max_iterations=50)
+    assert (place.tolist(), converged, steps) == ([0, 0, 0], False, 0)

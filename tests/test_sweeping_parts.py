@@ -152,6 +152,12 @@ def test_geometry_of_equal_rows_and_of_one_row() -> None:
     assert one.measure(equal[:1]) == (None, None, None)
 
 
+def test_where_all_others_are_neighbours_nothing_could_be_missed() -> None:
+    rows = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
+    assert geometry(np.arange(8), rows, neighbours=10, seed=0).measure(rows)[2] is None
+    assert geometry(np.arange(8), rows, neighbours=6, seed=0).measure(rows)[2] == 1.0
+
+
 def test_only_held_out_rows_are_sampled() -> None:
     held = np.arange(100, 5000, 3)
     found = sampled(held, seed=0)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from stores import FeatureStore
 
 
-
 def project(
     run: Path | str = DEFAULT_RUN,
     *,
