@@ -90,10 +90,10 @@ def swept(run: Path, *, kinds: Sequence[str], factors: Sequence[float], seeds: i
 
 
 def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval (Student's t)."""
+    """Mean, and half the width of its 95 % interval (Student's t); NaN where nothing varies."""
     from scipy.special import stdtrit
 
-    n = len(values)
+    n = len(values) if len(set(values)) > 1 else 1
     half = stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else float("nan")
     return float(np.mean(values)), float(half)
 

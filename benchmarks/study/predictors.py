@@ -111,7 +111,15 @@ def page(title: str, points: list[Point]) -> str:
         for name in sorted(errors, key=lambda name: overall[name])
     ]
     header = ["predictor", *(f"{data} left out" for data in sets), "mean"]
-    return f"## {title}\n\n{len(points)} maps.\n\n" + table(header, rows)
+    ranked = sorted(PREDICTORS, key=lambda name: overall[name])
+    told = " and ".join(f"{name} ({overall[name]:.1f})" for name in ranked[:2])
+    nothing = overall["nothing (the others' mean)"]
+    worse = [name for name in ranked if overall[name] > nothing]
+    return (
+        f"## {title}\n\n{len(points)} maps. Nearest come {told} points, against {nothing:.1f} of "
+        f"knowing nothing; worse than nothing: {', '.join(worse) or 'none'}.\n\n"
+        + table(header, rows)
+    )
 
 
 def main() -> None:
