@@ -70,7 +70,7 @@ def score_by_likelihood(lost: float, gained: float, rows: int, loss: float) -> f
     def unlikely(share: float) -> float:
         rest = rows - lost - gained
         shares = ((lost, share + loss), (gained, share), (rest, 1 - loss - 2 * share))
-        return -sum(count * np.log(max(p, 1e-300)) for count, p in shares)
+        return -float(sum(count * np.log(max(p, 1e-300)) for count, p in shares))
 
     limits = (max(0.0, -loss), (1 - loss) / 2)
     share = minimize_scalar(unlikely, bounds=limits, method="bounded", options={"xatol": 1e-12}).x
