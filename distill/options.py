@@ -136,6 +136,8 @@ class ImportOptions(TypedDict, total=False):
     limit: int
 
 
+# of projections.KINDS, which would load half of SciPy to show a help text
+MAPS = "gaussian, orthogonal, sparse, achlioptas, hadamard, pca, discriminant, head-svd, learned"
 # What an option means everywhere …
 COMMON = {
     "data": Option(
@@ -161,13 +163,13 @@ COMMON = {
     "batch_size": Option("examples a batch", ("extract.batch_size",)),
     "dtype": Option("float32 or float16, of the stored rows", ("extract.dtype",)),
     "factor": Option("compression factor dim_in / dim_out; repeatable", ("project.factors",)),
-    "kind": Option("kind of projection", ("project.kind",)),
+    "kind": Option(f"kind of map: {MAPS}", ("project.kind",)),
     "neighbours": Option("neighbours that recall counts", ("validation.neighbours",)),
     "queries": Option("rows whose neighbours are looked up", ("validation.queries",)),
     "eps": Option("distortion of squared distance that is tolerated", ("validation.eps",)),
-    "kinds": Option("kinds of map, with commas between them", ("sweep.kinds",)),
+    "kinds": Option(f"kinds of map, with commas between them: {MAPS}", ("sweep.kinds",)),
     "factors": Option("compression factors, with commas between them", ("sweep.factors",)),
-    "seeds": Option("seeds, each with a held-out fold of its own", ("sweep.seeds",)),
+    "seeds": Option("how many seeds, each with a held-out fold of its own", ("sweep.seeds",)),
     "tolerance": Option("accuracy that may be lost, as a share", ("sweep.tolerance",)),
     "shipped": Option("what is paid for: head or embedding", ("sweep.shipped",)),
     "memory_limit": Option(

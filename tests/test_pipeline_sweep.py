@@ -12,7 +12,7 @@ import pytest
 import distill
 from distill.cli import main
 from distill.findings import Projected, Sweep
-from projections import load_projection, make_projection
+from projections import KINDS, load_projection, make_projection
 from stores import open_splits
 
 Call = Callable[..., tuple[int, str, str]]
@@ -300,3 +300,19 @@ def test_what_is_left_out_is_said_where_nothing_is_left(run: Path, call: Call) -
     refused(call(*words, "--factors", "4"), "do not fit into the memory limit")
     words = ["project", "--run", run, "--factor", "auto", "--kind", "full"]
     refused(call(*words), "full")
+
+
+def test_help_names_every_kind_of_map(call: Call) -> None:
+    for command in ("sweep", "project", "train-student"):
+        code, out, _ = call(command, "--help")
+        assert code == 0
+        told = "".join(out[out.index("--kind") :].split())  # lines break behind a hyphen too
+        assert ",".join(KINDS) in told
+
+
+def test_a_projected_store_that_is_not_there_is_told_with_those_that_are(
+    run: Path, call: Call
+) -> None:
+    refused(call("validate", "pca-k9-s0", "--run", run), "there are none")
+    assert call("project", "--run", run, "--kind", "pca", "--factor", "6")[0] == 0
+    refused(call("validate", "pca-k9-s0", "--run", run), "(pca-k4-s0)")

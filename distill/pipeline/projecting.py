@@ -76,11 +76,22 @@ def validate(
         first = _split_of(Path(reference) if reference else opened.run.features, split)
         if candidate is None:
             raise UserError("name the store to compare: a folder ….zarr or a projected store")
-        named = opened.run.projected(str(candidate))
-        second = _split_of(named if named.is_dir() else Path(candidate), split)
+        second = _split_of(_candidate(opened, candidate), split)
         return stage(
             first, second, settings=opened.config.validation, split=split, progress=progress
         )
+
+
+def _candidate(opened: Opened, named: Path | str) -> Path:
+    """A projected store by its name, or any store by its path."""
+    projected = opened.run.projected(str(named))
+    if projected.is_dir() or Path(named).is_dir():
+        return projected if projected.is_dir() else Path(named)
+    there = ", ".join(sorted(path.stem for path in opened.run.projections.glob("*.zarr")))
+    raise UserError(
+        f"no store at {named}; name a folder ….zarr or a projected store of {opened.run.folder} "
+        f"({there or 'there are none'})"
+    )
 
 
 def project_all(opened: Opened, *, progress: Progress, check: bool = True) -> Projections:
