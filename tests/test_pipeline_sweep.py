@@ -303,7 +303,7 @@ def test_what_is_left_out_is_said_where_nothing_is_left(run: Path, call: Call) -
 
 
 def test_help_names_every_kind_of_map(call: Call) -> None:
-    for command in ("sweep", "project", "train-student"):
+    for command in ("sweep", "project"):
         code, out, _ = call(command, "--help")
         assert code == 0
         told = "".join(out[out.index("--kind") :].split())  # lines break behind a hyphen too
