@@ -219,10 +219,8 @@ RUN = {
 }
 SPECIAL = {"run": RUN, "train_teacher": TEACH, "project": PROJECT, "train_student": STUDENT}
 # settings that are lists; one value alone, or a text with commas, will do
-LISTED = (
-    "data.text_columns", "project.factors", "project.seeds", "head.l2", "sweep.kinds",
-    "sweep.factors",
-)  # fmt: skip
+LISTED = ("data.text_columns", "sweep.kinds")
+NUMBERS = ("project.factors", "project.seeds", "head.l2", "sweep.factors")
 
 
 HEADING = "\n\nOptions\n-------\n"
@@ -264,6 +262,8 @@ def overrides(
 
 
 def _shaped(key: str, value: Any) -> Any:
+    if key in NUMBERS:  # a repeatable option takes commas too
+        return [number for one in several(value) for number in several(one)]
     return several(value) if key in LISTED else value
 
 

@@ -65,6 +65,7 @@ def test_the_lists_of_a_sweep_are_split_at_commas_or_taken_as_they_are() -> None
         ({"factor": np.float32(2.5)}, "factors", (2.5,)),
         ({"factor": "4, 16"}, "factors", (4, 16)),
         ({"factor": (4, 16)}, "factors", (4, 16)),
+        ({"factor": ["4,16", "32"]}, "factors", (4, 16, 32)),
         ({"seed": 3}, "seeds", (3,)),
     ],
 )

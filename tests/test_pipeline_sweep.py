@@ -136,6 +136,7 @@ def test_project_auto_sweeps_first_where_nothing_was_swept(run: Path, call: Call
 
 def test_auto_stands_alone_and_words_are_no_factors(run: Path, call: Call) -> None:
     refused(call("project", "--factor", "auto", "--factor", "2", "--run", run), "stands alone")
+    refused(call("project", "--factor", "2,auto", "--run", run), "stands alone")
     refused(call("project", "--factor", "car", "--run", run), "project.factors", "'car'")
 
 

@@ -35,7 +35,7 @@ def project(
     """
     asked = overrides({**options, "factor": None}, PROJECT)
     given = options.get("factor")
-    factors = None if given is None else several(given)
+    factors = None if given is None else [f for one in several(given) for f in several(one)]
     if factors and AUTO in factors:
         if len(factors) > 1:
             raise UserError(f"--factor {AUTO} stands alone; name no other factor beside it")
