@@ -288,3 +288,19 @@ def test_shuffled_labels_leave_nothing_to_find() -> None:
     moments = gather_moments([(FEATURES, shuffled)], classes=CLASSES)
     assert fitted(5, moments).strengths_.sum() < 2 * DIM * (CLASSES - 1) / len(LABELS)
     assert fitted(5).strengths_.sum() > 1
+
+
+def test_collinear_features_of_very_many_rows_still_have_an_inverse() -> None:
+    """Hardly any shrinkage is asked for, and float32 products leave eigenvalues below zero."""
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((3, 12))
+    within = mixing.T @ mixing
+    values, vectors = np.linalg.eigh(within)
+    values[:9] = -3e-8 * values[-1]  # of rounding
+    counts = np.array([10**9, 10**9])
+    means = np.stack([np.zeros(12), mixing[0]])
+    moments = Moments(counts=counts, means=means, within=(vectors * values) @ vectors.T * 2e9)
+    found, share = shrunk_within(moments)
+    assert share < 1e-8
+    assert np.linalg.eigvalsh(found)[0] > 0
+    assert np.isfinite(fitted(1, moments).matrix).all()

@@ -113,3 +113,12 @@ def test_a_single_class_is_refused() -> None:
     features, _ = cloud(50, 2)
     with pytest.raises(HeadError, match="all 50 training rows are of class 1"):
         read(features, np.ones(50, np.int64), classes=3)
+
+
+@pytest.mark.parametrize("exponent", [-45, 45])
+def test_features_of_any_size_give_the_same_head(exponent: int) -> None:
+    features, labels = cloud(300, 3)
+    (one,) = read(features, labels, classes=3, l2=(1e-2,))
+    (other,) = read(np.ldexp(features, exponent), labels, classes=3, l2=(1e-2,))
+    assert other.converged
+    np.testing.assert_allclose(np.ldexp(other.weight, exponent), one.weight, rtol=1e-3, atol=1e-5)
