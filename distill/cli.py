@@ -37,7 +37,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 ARGUMENTS = {
     "run": "run folder",
     "config": "TOML file with settings",
-    "overwrite": "do finished work anew",
+    "overwrite": "do finished work anew, or write over a file",
     "repair": "redo the chunks that are damaged",
     "validate": "measure what the map did to distances",
     "split": "train, validation or test",
@@ -49,6 +49,7 @@ ARGUMENTS = {
     "student": "name of the student, where a run has several",
     "batch_size": "inputs a batch",
     "device": "auto, cpu, cuda, cuda:1 or mps",
+    "output": "file to write as well; its ending says the format: .csv, .json or .parquet",
     "skip_bad": "leave out inputs that cannot be read, and say which",
 }
 POSITIONAL = {

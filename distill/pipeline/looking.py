@@ -141,16 +141,24 @@ def predict(
     batch_size: int = 64,
     device: str | None = None,
     skip_bad: bool = False,
+    output: Path | str | None = None,
+    overwrite: bool = False,
     config: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Predictions:
-    """Classes from a trained student, for image files, folders of them, or lines of text."""
+    """Classes from a trained student, for image files, folders of them, or lines of text.
+
+    ``output`` is a file to write them to as well: .csv, .json or .parquet.
+    """
+    from distill.answers import check_answers, write_answers
     from distill.stages.predict import predict as stage
 
     with told():
         opened = peek(run, config, {"compute.device": device})
         folder = _student_folder(opened.run, student)
-        return stage(
+        if output is not None:
+            check_answers(Path(output), overwrite=overwrite)
+        found = stage(
             folder,
             list(inputs),
             batch_size=batch_size,
@@ -158,6 +166,9 @@ def predict(
             skip_bad=skip_bad,
             progress=progress,
         )
+        if output is not None:
+            write_answers(found.predictions, Path(output))
+        return found
 
 
 def doctor(
