@@ -255,3 +255,16 @@ def test_what_the_data_has_stands_in_one_order_however_it_was_read() -> None:
         found, diagnostics=dataclasses.replace(found.diagnostics, figures=turned)
     )
     assert diagnostics_table(other) == diagnostics_table(found)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (100, "With 100 test rows a map that loses nothing is certified at no discordance"),
+        (2305, "With 2,305 test rows a map that loses nothing is certified only if at most 8.2 %"),
+    ],
+)
+def test_how_much_discordance_the_test_rows_allow_is_said(rows: int, told: str) -> None:
+    found = full_sweep()
+    found = dataclasses.replace(found, rows={**found.rows, "test": rows})
+    assert any(one.startswith(told) for one in sweep_document(found, "a title").words.limits)

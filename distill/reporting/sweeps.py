@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from distill.certify import allowed_discordance
 from distill.findings import Recommended, Sweep, SweptMap
 from distill.reporting.curves import classes_shown, sweep_plot
 from distill.reporting.layout import Document, KeyFigure, Section, Words
@@ -106,6 +107,8 @@ def _tolerance(found: Sweep) -> str:
 
 
 def _limits(found: Sweep) -> Iterator[str]:
+    for note in found.notes:
+        yield plain(note)
     yield (
         f"Choices were made by {found.folds}-fold cross-validation over {found.seeds} seeds, by "
         "mean losses: a recommendation is an estimate, and the certificate beside it is the claim."
@@ -120,13 +123,23 @@ def _limits(found: Sweep) -> Iterator[str]:
         "together it is larger. A second look at the same test rows, after other settings, is no "
         "longer the first."
     )
+    yield _allowed(found.rows["test"], found.tolerance)
     yield (
         f"A classifier is charged min(k (d + C), d C) multiply-adds; below k* = d C / (d + C) = "
         f"{three_figures(found.break_even)} a map and a head kept apart are cheaper than the full "
         "head. Where the k numbers are what is stored or sent, k itself is the cost."
     )
-    for note in found.notes:
-        yield plain(note)
+
+
+def _allowed(rows: int, tolerance: float) -> str:
+    share = allowed_discordance(rows, tolerance)
+    many = f"With {count(rows)} test rows a map that loses nothing is certified"
+    if not share:
+        return f"{many} at no discordance at all: more rows are needed."
+    return (
+        f"{many} only if at most {percent(share)} % of its predictions are right where the full "
+        "head's are wrong or the other way round."
+    )
 
 
 def _key_figures(found: Sweep) -> Iterator[KeyFigure]:
