@@ -97,6 +97,7 @@ class DiscriminantProjection(MomentsProjection):
     """
 
     kind: ClassVar[str] = "discriminant"
+    algorithm: ClassVar[int] = 2  # 1 shrank as all rows together ask for
     supervised: ClassVar[bool] = True
 
     def _allowed(self, moments: Moments) -> int:

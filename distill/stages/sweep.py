@@ -40,7 +40,7 @@ from distill.sweeping.scoring import Examined, certified, score_test
 from distill.sweeping.widths import widths
 from stores import FeatureStore
 
-FORMAT = 1  # of cells: raised when the same settings would give others
+FORMAT = 2  # of cells: raised when the same settings would give others
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
