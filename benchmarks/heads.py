@@ -14,7 +14,6 @@ iterations, how many new rows are of the same class there, and a path of three l
 
 import json
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.turns import best_of
 from students import FittedHead, fit_path
 
 ROWS, NEW, CLASSES, ROUNDS = 20_000, 4_000, 100, 5
@@ -104,17 +104,6 @@ def too_few(data: Data, l2: float, wanted: float) -> int:
     return low
 
 
-def best_of(rivals: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Seconds of each rival's best round."""
-    best = dict.fromkeys(rivals, float("inf"))
-    for _ in range(rounds):
-        for name, work in rivals.items():
-            began = time.perf_counter()
-            work()
-            best[name] = min(best[name], time.perf_counter() - began)
-    return best
-
-
 def compared(data: Data, l2: float) -> dict[str, Any]:
     head = ours(data, l2)
     weight, bias = head.weight * data.scale, head.bias + head.weight @ data.mean
@@ -124,8 +113,8 @@ def compared(data: Data, l2: float) -> dict[str, Any]:
     least = objective(data, reference.coef_, reference.intercept_, l2)
     predicted = head.predict(data.new)
     agreed = predicted == reference.predict((data.new - data.mean) / data.scale)
-    seconds = best_of(
-        {"ours": partial(ours, data, l2), "theirs": partial(theirs, data, l2, iterations)}
+    seconds, _ = best_of(
+        {"ours": partial(ours, data, l2), "theirs": partial(theirs, data, l2, iterations)}, ROUNDS
     )
     return {
         "seconds": seconds,
@@ -140,7 +129,7 @@ def compared(data: Data, l2: float) -> dict[str, Any]:
 
 def path_cost(data: Data) -> dict[str, float]:
     rivals: dict[str, Callable[[], Any]] = {f"l2 {l2:g}": partial(ours, data, l2) for l2 in PATH}
-    return best_of({**rivals, "path": partial(ours, data, *PATH)}, rounds=3)
+    return best_of({**rivals, "path": partial(ours, data, *PATH)}, rounds=3)[0]
 
 
 def main() -> None:

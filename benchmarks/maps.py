@@ -6,21 +6,19 @@ of each counts. The detail says from which widths on a map pays, and what tensor
 """
 
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import torch
 
+from benchmarks.turns import Works, best_of
 from projections import HadamardProjection, make_projection
 
 ROWS, DIM, WIDTH = 20_000, 4_096, 2_048
 SMALLER = ((4096, 256), (2048, 1024), (2048, 128), (768, 192), (512, 128), (384, 96), (256, 64))
 NUMBERS = 1 << 22  # in the rows of the smaller shapes
 ROUNDS = 5
-
-Works = Mapping[str, Callable[[], object]]
 
 
 def made_rows(rows: int, dim: int) -> np.ndarray:
@@ -53,16 +51,6 @@ def tensor_works(rows: np.ndarray, dim_out: int, device: str) -> Works:
     }
 
 
-def best_seconds(works: Works) -> dict[str, float]:
-    best = dict.fromkeys(works, float("inf"))
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            best[name] = min(best[name], time.perf_counter() - began)
-    return best
-
-
 def speeds(best: Mapping[str, float]) -> dict[str, float]:
     """How many times the dense product's speed each has."""
     return {name: round(best["dense"] / took, 2) for name, took in best.items()}
@@ -70,9 +58,9 @@ def speeds(best: Mapping[str, float]) -> dict[str, float]:
 
 def main() -> None:
     rows = made_rows(ROWS, DIM)
-    best = best_seconds(array_works(rows, WIDTH))
+    best = best_of(array_works(rows, WIDTH), ROUNDS)[0]
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-    tensors = {device: best_seconds(tensor_works(rows, WIDTH, device)) for device in devices}
+    tensors = {device: best_of(tensor_works(rows, WIDTH, device), ROUNDS)[0] for device in devices}
     bars = [
         {
             "what": f"hadamard {DIM} to {WIDTH} on {ROWS} rows, times the dense product's speed",
@@ -86,7 +74,7 @@ def main() -> None:
         "seconds, tensors": tensors,
         "times the dense product's speed": {
             f"{dim_in} to {dim_out}": speeds(
-                best_seconds(array_works(made_rows(NUMBERS // dim_in, dim_in), dim_out))
+                best_of(array_works(made_rows(NUMBERS // dim_in, dim_in), dim_out), ROUNDS)[0]
             )
             for dim_in, dim_out in SMALLER
         },

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from benchmarks.turns import best_of
 from projections import Moments, PCAProjection, fit_projections, gather_moments, ridge_head
 from stores import FeatureStore, StoreSpec, create_store, default_chunk_rows, open_store
 
@@ -63,16 +64,6 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def best_of(rivals: dict[str, Callable[[], Any]]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Seconds of each rival's best round, and what its last round returned."""
-    best, results = dict.fromkeys(rivals, float("inf")), {}
-    for _ in range(ROUNDS):
-        for name, work in rivals.items():
-            took, results[name] = timed(work)
-            best[name] = min(best[name], took)
-    return best, results
-
-
 def blocks(store: FeatureStore) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for chunk in store.chunks(("features", "labels")):
         if chunk.features is not None and chunk.labels is not None:  # as both were asked for
@@ -96,7 +87,8 @@ def passes(folder: Path) -> tuple[dict[str, float], Moments]:
             "to gather moments": partial(gather, store),
             "to read the store": partial(read, store),
             "for one product": lambda: features.T @ features,
-        }
+        },
+        ROUNDS,
     )
     return best, results["to gather moments"]
 
@@ -114,7 +106,8 @@ def fits() -> tuple[dict[str, float], dict[str, float]]:
                 gather_moments([(rows, None)])
             ),
             "scikit-learn's PCA": lambda: theirs.fit(rows),
-        }
+        },
+        ROUNDS,
     )
     covariance = gather_moments([(rows, None)]).covariance
     most = scipy.linalg.eigvalsh(covariance)[::-1][:PCA_DIM].sum()

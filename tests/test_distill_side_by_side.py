@@ -4,19 +4,9 @@ import threading
 from contextlib import closing
 
 import pytest
-from threadpoolctl import threadpool_info
 
 from distill.side_by_side import side_by_side
-
-
-def threads() -> list[int]:
-    """Of the libraries that NumPy and SciPy call: faiss's own, on OpenMP, counts by thread."""
-    found = threadpool_info()
-    return [
-        library["num_threads"]
-        for library in found
-        if library["user_api"] == "blas" and library.get("threading_layer") != "openmp"
-    ]
+from tests.blas_threads import blas_threads
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
@@ -40,10 +30,10 @@ def test_results_come_in_order_and_stop_at_an_error(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 8])
 def test_blas_has_one_thread_and_afterwards_those_it_had(workers: int) -> None:
-    before = threads()
-    with closing(side_by_side(lambda _: threads(), range(5), workers=workers)) as some:
+    before = blas_threads()
+    with closing(side_by_side(lambda _: blas_threads(), range(5), workers=workers)) as some:
         assert set(next(some)) == {1}
-    assert threads() == before
+    assert blas_threads() == before
 
 
 def test_items_are_worked_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ from distill.cli import main
 from distill.findings import Projected, Sweep
 from projections import KINDS, load_projection, make_projection
 from stores import open_splits
+from tests.cli_examples import Command, refused
 
-Call = Callable[..., tuple[int, str, str]]
 ROWS, CLASSES, DIM = 520, 6, 24
 SMALL = ("--kinds", "gaussian,pca", "--factors", "1,2,6", "--seeds", "2")
 
@@ -45,23 +44,6 @@ def run(imported: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def call_main(*words: object) -> tuple[int, str, str]:
-        code = main([str(word) for word in words])
-        answer = capsys.readouterr()
-        return code, answer.out, answer.err
-
-    return call_main
-
-
-def refused(answer: tuple[int, str, str], *parts: str) -> None:
-    code, out, err = answer
-    assert (code, out, err.count("\n")) == (2, "", 1), err
-    for part in parts:
-        assert part in err, err
-
-
 def test_the_files_of_a_sweep(imported: Path) -> None:
     found = Sweep.load(imported / "sweep.json")
     assert {one.kind for one in found.maps} == {"gaussian", "pca"}
@@ -74,7 +56,7 @@ def test_the_files_of_a_sweep(imported: Path) -> None:
     assert config["sweep"]["factors"] == [1, 2, 6]
 
 
-def test_a_second_call_says_the_same_and_the_function_too(run: Path, call: Call) -> None:
+def test_a_second_call_says_the_same_and_the_function_too(run: Path, call: Command) -> None:
     cells = {path: path.stat().st_mtime_ns for path in run.glob("sweep/*/cells/*")}
     code, out, _ = call("sweep", "--run", run, "--json")
     assert code == 0
@@ -85,7 +67,7 @@ def test_a_second_call_says_the_same_and_the_function_too(run: Path, call: Call)
     assert again.best == Sweep.from_json(found).best
 
 
-def test_a_dry_run_counts_cells_and_writes_nothing(run: Path, call: Call) -> None:
+def test_a_dry_run_counts_cells_and_writes_nothing(run: Path, call: Command) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     code, out, _ = call("sweep", "--run", run, "--dry-run", "--json")
     assert code == 0
@@ -99,14 +81,14 @@ def test_a_dry_run_counts_cells_and_writes_nothing(run: Path, call: Call) -> Non
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_what_is_printed_begins_with_the_recommendation(run: Path, call: Call) -> None:
+def test_what_is_printed_begins_with_the_recommendation(run: Path, call: Command) -> None:
     code, out, _ = call("sweep", "--run", run)
     assert code == 0
     assert out.startswith("Recommended: pca at k = 4 (6× fewer numbers)")
     assert "full head: " in out
 
 
-def test_project_auto_takes_the_recommended_map(run: Path, call: Call) -> None:
+def test_project_auto_takes_the_recommended_map(run: Path, call: Command) -> None:
     before = (run / "sweep.json").read_text()
     code, _, err = call("project", "--factor", "auto", "--tolerance", "0.04", "--run", run)
     assert code == 0
@@ -118,15 +100,15 @@ def test_project_auto_takes_the_recommended_map(run: Path, call: Call) -> None:
     assert (made["data_aware"], made["factor_asked"], made["dim_out"]) == (True, 6, 4)
 
 
-def test_project_auto_of_one_kind_or_tolerance(run: Path, call: Call) -> None:
+def test_project_auto_of_one_kind_or_tolerance(run: Path, call: Command) -> None:
     words = ("project", "--factor", "auto", "--run", run, "--kind", "gaussian")
-    refused(call(*words, "--tolerance", "0.01", "--quiet"), "no factor keeps gaussian within")
+    refused(call(*words, "--tolerance", "0.01", "--quiet"), "no factor of gaussian is recommended")
     assert call(*words, "--tolerance", "0.9", "--quiet")[0] == 0
     assert (run / "projected/gaussian-k4-s0.zarr").is_dir()
     assert Sweep.load(run / "sweep.json").tolerance == 0.9
 
 
-def test_project_auto_sweeps_first_where_nothing_was_swept(run: Path, call: Call) -> None:
+def test_project_auto_sweeps_first_where_nothing_was_swept(run: Path, call: Command) -> None:
     (run / "sweep.json").unlink()
     shutil.rmtree(run / "sweep")
     assert call("project", "--factor", "auto", "--run", run, "--quiet")[0] == 0
@@ -134,7 +116,7 @@ def test_project_auto_sweeps_first_where_nothing_was_swept(run: Path, call: Call
     assert (run / "projected/pca-k4-s0.zarr").is_dir()
 
 
-def test_auto_stands_alone_and_words_are_no_factors(run: Path, call: Call) -> None:
+def test_auto_stands_alone_and_words_are_no_factors(run: Path, call: Command) -> None:
     refused(call("project", "--factor", "auto", "--factor", "2", "--run", run), "stands alone")
     refused(call("project", "--factor", "2,auto", "--run", run), "stands alone")
     refused(call("project", "--factor", "car", "--run", run), "project.factors", "'car'")
@@ -155,7 +137,7 @@ def test_auto_stands_alone_and_words_are_no_factors(run: Path, call: Call) -> No
     ],
 )
 def test_bad_words_are_one_line(
-    run: Path, call: Call, words: tuple[str, ...], parts: tuple[str, ...]
+    run: Path, call: Command, words: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
     before = (run / "config.toml").read_text()
     refused(call("sweep", "--run", run, *words), *parts)
@@ -163,7 +145,7 @@ def test_bad_words_are_one_line(
 
 
 def test_a_run_without_labels_or_features_is_refused(
-    imported: Path, tmp_path: Path, call: Call
+    imported: Path, tmp_path: Path, call: Command
 ) -> None:
     refused(call("sweep", "--run", tmp_path / "empty"), "no features in")
     features = imported.parent / "x.npy"
@@ -177,7 +159,7 @@ def test_a_run_without_labels_or_features_is_refused(
                 "--quiet")[0] == 0  # fmt: skip
 
 
-def test_data_aware_maps_are_kept_beside_their_stores(run: Path, call: Call) -> None:
+def test_data_aware_maps_are_kept_beside_their_stores(run: Path, call: Command) -> None:
     words = ("project", "--kind", "pca", "--factor", "2", "--factor", "6", "--run", run)
     assert call(*words, "--quiet")[0] == 0
     features, projected = (
@@ -206,7 +188,7 @@ def test_data_aware_maps_are_kept_beside_their_stores(run: Path, call: Call) -> 
     assert call("train-head", "--run", run, "--quiet")[0] == 0
 
 
-def test_head_svd_wants_the_full_head_of_these_features(run: Path, call: Call) -> None:
+def test_head_svd_wants_the_full_head_of_these_features(run: Path, call: Command) -> None:
     words = ("project", "--kind", "head-svd", "--factor", "4", "--run", run, "--quiet")
     refused(call(*words), "begins with the trained full head", "train-head")
     assert call("train-head", "--run", run, "--quiet")[0] == 0
@@ -220,7 +202,7 @@ def test_head_svd_wants_the_full_head_of_these_features(run: Path, call: Call) -
     assert abs(svd["test"]["accuracy"] - full["test"]["accuracy"]) < 0.04  # 5 of 5 directions
 
 
-def test_a_head_of_other_features_is_refused(imported: Path, tmp_path: Path, call: Call) -> None:
+def test_a_head_of_other_features_is_refused(imported: Path, tmp_path: Path, call: Command) -> None:
     np.save(tmp_path / "x.npy", 2 * np.load(imported.parent / "x.npy"))
     for folder, features in (("a", imported.parent / "x.npy"), ("b", tmp_path / "x.npy")):
         labels = imported.parent / "y.npy"
@@ -232,7 +214,7 @@ def test_a_head_of_other_features_is_refused(imported: Path, tmp_path: Path, cal
     refused(call(*words), "was trained on other features", "train-head")
 
 
-def test_a_map_without_a_seed_is_made_once(run: Path, call: Call) -> None:
+def test_a_map_without_a_seed_is_made_once(run: Path, call: Command) -> None:
     words = ("project", "--kind", "pca", "--factor", "6", "--seed", "3", "--seed", "4")
     code, _, err = call(*words, "--run", run)
     assert code == 0
@@ -240,7 +222,7 @@ def test_a_map_without_a_seed_is_made_once(run: Path, call: Call) -> None:
     assert [path.name for path in (run / "projected").glob("*.zarr")] == ["pca-k4-s0.zarr"]
 
 
-def test_the_report_has_the_sweep_while_it_is_of_these_features(run: Path, call: Call) -> None:
+def test_the_report_has_the_sweep_while_it_is_of_these_features(run: Path, call: Command) -> None:
     assert call("report", "--run", run, "--quiet")[0] == 0
     page = (run / "report.html").read_text()
     assert "How far can it be compressed?" in page
@@ -254,7 +236,7 @@ def test_the_report_has_the_sweep_while_it_is_of_these_features(run: Path, call:
     assert json.loads((run / "report.json").read_text())["sweep"] is None
 
 
-def test_a_gaussian_store_is_what_it_was(run: Path, call: Call) -> None:
+def test_a_gaussian_store_is_what_it_was(run: Path, call: Command) -> None:
     assert call("project", "--factor", "6", "--kind", "gaussian", "--run", run, "--quiet")[0] == 0
     drawn = make_projection("gaussian", dim_in=DIM, dim_out=4, seed=0)
     said = open_splits(run / "projected/gaussian-k4-s0.zarr")["test"].spec.made_by["projection"]
@@ -262,7 +244,7 @@ def test_a_gaussian_store_is_what_it_was(run: Path, call: Call) -> None:
     assert not list((run / "projected").glob("*.map"))
 
 
-def test_a_kind_that_was_not_swept_is_swept_for_its_factor(run: Path, call: Call) -> None:
+def test_a_kind_that_was_not_swept_is_swept_for_its_factor(run: Path, call: Command) -> None:
     code, _, err = call("project", "--run", run, "--kind", "achlioptas", "--factor", "auto")
     assert code == 0, err
     assert list(run.glob("projected/achlioptas-k*-s0.json"))
@@ -274,7 +256,7 @@ def test_a_kind_that_was_not_swept_is_swept_for_its_factor(run: Path, call: Call
     assert (run / "sweep.json").read_bytes() == before  # refused before any work
 
 
-def test_a_dry_run_of_the_automatic_factor(run: Path, call: Call) -> None:
+def test_a_dry_run_of_the_automatic_factor(run: Path, call: Command) -> None:
     code, out, err = call("project", "--run", run, "--factor", "auto", "--dry-run", "--json")
     assert code == 0, err
     stages = json.loads(out)["stages"]
@@ -283,7 +265,7 @@ def test_a_dry_run_of_the_automatic_factor(run: Path, call: Call) -> None:
 
 
 def test_a_file_of_settings_leaves_the_run_what_it_is(
-    run: Path, tmp_path: Path, call: Call
+    run: Path, tmp_path: Path, call: Command
 ) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('[sweep]\nkinds = ["pca"]\nfactors = [4]\n')
@@ -296,14 +278,14 @@ def test_a_file_of_settings_leaves_the_run_what_it_is(
     assert call("report", "--run", run)[0] == 0
 
 
-def test_what_is_left_out_is_said_where_nothing_is_left(run: Path, call: Call) -> None:
+def test_what_is_left_out_is_said_where_nothing_is_left(run: Path, call: Command) -> None:
     words = ["sweep", "--run", run, "--memory-limit", "1KB", "--kinds", "learned"]
     refused(call(*words, "--factors", "4"), "do not fit into the memory limit")
     words = ["project", "--run", run, "--factor", "auto", "--kind", "full"]
     refused(call(*words), "full")
 
 
-def test_help_names_every_kind_of_map(call: Call) -> None:
+def test_help_names_every_kind_of_map(call: Command) -> None:
     for command in ("sweep", "project"):
         code, out, _ = call(command, "--help")
         assert code == 0
@@ -312,8 +294,25 @@ def test_help_names_every_kind_of_map(call: Call) -> None:
 
 
 def test_a_projected_store_that_is_not_there_is_told_with_those_that_are(
-    run: Path, call: Call
+    run: Path, call: Command
 ) -> None:
     refused(call("validate", "pca-k9-s0", "--run", run), "there are none")
     assert call("project", "--run", run, "--kind", "pca", "--factor", "6")[0] == 0
     refused(call("validate", "pca-k9-s0", "--run", run), "(pca-k4-s0)")
+
+
+def test_a_file_that_names_data_needs_nothing_of_the_run(
+    run: Path, tmp_path: Path, call: Command
+) -> None:
+    (run / "config.toml").write_text("not toml [")
+    file = tmp_path / "whole.toml"
+    file.write_text(
+        '[data]\nname = "import:x"\n[sweep]\nkinds = ["pca"]\nfactors = [4]\nseeds = 1\n'
+    )
+    code, _, err = call("sweep", "--run", run, "--config", file)
+    assert code == 0, err
+    (tmp_path / "part.toml").write_text("[data]\nlimit = 7\n")
+    assert call("sweep", "--run", run, "--config", tmp_path / "part.toml")[0] == 0
+    config = tomllib.loads((run / "config.toml").read_text())
+    assert (config["data"]["name"], config["data"]["limit"]) == ("import:x", 7)
+    assert config["sweep"]["kinds"] == ["pca"]

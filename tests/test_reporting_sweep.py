@@ -181,7 +181,9 @@ def test_the_test_s_verdict_stands_beside_the_recommendation(
 
 def test_where_nothing_holds_it_says_so() -> None:
     found = full_sweep(best=recommended("full", DIM, ""))
-    assert recommendation(found).startswith("Keep all 512 features: no map of the kinds tried")
+    lost = tuple(dataclasses.replace(one, holds=False) for one in found.maps)
+    nothing = dataclasses.replace(found, maps=lost)
+    assert recommendation(nothing).startswith("Keep all 512 features: no map of the kinds tried")
     none = dataclasses.replace(found, maps=found.maps[2:4])
     assert any("no map is shown to be at most 1 point worse" in line for line in sentences(none))
 
@@ -255,6 +257,12 @@ def test_what_the_data_has_stands_in_one_order_however_it_was_read() -> None:
         found, diagnostics=dataclasses.replace(found.diagnostics, figures=turned)
     )
     assert diagnostics_table(other) == diagnostics_table(found)
+
+
+def test_where_what_holds_saves_nothing_it_says_so() -> None:
+    found = full_sweep(best=recommended("full", DIM, ""))
+    assert any(one.holds for one in found.maps)
+    assert "none costs less, as map and head fold into one matrix" in recommendation(found)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from students import HeadError
 from students.cross_entropy import SHARES, _block, _blocks, cross_entropy
+from tests.blas_threads import blas_threads
 
 Answer = tuple[float, np.ndarray, np.ndarray]
 
@@ -124,7 +125,7 @@ def test_blocks_run_side_by_side_with_one_thread_of_blas_each(
     seen = []
 
     def block(rows: np.ndarray, targets: np.ndarray, *head: np.ndarray) -> Answer:
-        seen.extend(threads())
+        seen.extend(blas_threads())
         return _block(rows, targets, *head)
 
     monkeypatch.setattr("students.cross_entropy._block", block)
@@ -133,21 +134,11 @@ def test_blocks_run_side_by_side_with_one_thread_of_blas_each(
     assert set(seen) == {1}
 
 
-def threads() -> list[int]:
-    """Of the libraries that NumPy and SciPy call: faiss's own, on OpenMP, counts by thread."""
-    found = threadpool_info()
-    return [
-        library["num_threads"]
-        for library in found
-        if library["user_api"] == "blas" and library.get("threading_layer") != "openmp"
-    ]
-
-
 def test_blas_may_use_as_many_threads_as_before() -> None:
     with threadpool_limits(2, user_api="blas"):
-        before = threads()
+        before = blas_threads()
         asked(drawn(3))
-        assert threads() == before
+        assert blas_threads() == before
 
 
 @given(rows=st.integers(1, 5000), classes=st.integers(2, 2000))

@@ -60,17 +60,13 @@ def train_student(
 
 def fit_heads(opened: Opened, *, progress: Progress) -> Heads:
     """The head stage on an opened run; heads of the same stores and settings are kept."""
-    from distill.labelled import class_names
     from distill.stages.train_head import train_heads as stage
 
     run = opened.run
     full = feature_stores(run)
-    class_names(full)  # refused before anything is said
     projected = projected_stores(run, full, progress)
-    if not projected:
-        progress.say(f"no projected stores in {run.folder}: only the full head is trained")
     device = the_device(opened.config)
-    return stage(
+    found = stage(
         full,
         projected,
         folder=run.heads,
@@ -78,6 +74,9 @@ def fit_heads(opened: Opened, *, progress: Progress) -> Heads:
         progress=progress,
         device=device if device.startswith("cuda") else "cpu",  # Apple's has no float64
     )
+    if not projected:
+        progress.say(f"no projected stores in {run.folder}: there is only the full head")
+    return found
 
 
 def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Students:

@@ -2,7 +2,7 @@
 
 Settings are taken from ``--config``, else the run folder's own file, else the digits default (or,
 where other data is named, neutral defaults); then from the options given by hand. A ``--config``
-without a ``[data]`` table changes settings of the run and leaves all others as they are there.
+that names no data changes settings of the run and leaves all others as they are there.
 """
 
 import errno
@@ -148,13 +148,12 @@ def opened_for_writing(
 
 
 def _tables(run: Run, config: Path | str | None, overrides: Mapping[str, Any]) -> Mapping[str, Any]:
-    own = load_config(run.config) if run.config.exists() else None
+    given = {} if config is None else load_config(Path(config))
+    # a file that names no data is about settings: what this run is made of stays as it is
+    if run.config.exists() and "name" not in given.get("data", {}):
+        return _merged(load_config(run.config), given)
     if config is not None:
-        given = load_config(Path(config))
-        # a file that names no data is about settings: what this run is made of stays as it is
-        return given if own is None or "data" in given else _merged(own, given)
-    if own is not None:
-        return own
+        return given
     elsewhere = overrides.get("data.name") not in (None, "digits")
     return {} if elsewhere else DIGITS
 

@@ -84,8 +84,9 @@ def automatic(opened: Opened, kind: str | None, *, progress: Progress) -> Recomm
         raise UserError(f"{kind} maps were left out of the sweep: {'; '.join(found.notes)}")
     if chosen.dim_out >= found.dim:
         raise UserError(
-            f"no factor keeps {kind or 'any map'} within the tolerance of {settings.tolerance:g} "
-            f"({chosen.why}); allow more with --tolerance, or name a --factor"
+            f"no factor of {kind or 'any map'} is recommended at a tolerance of "
+            f"{settings.tolerance:g} ({chosen.why}); allow more with --tolerance, sweep with "
+            "--shipped embedding if the k numbers are what is stored or sent, or name a --factor"
         )
     return chosen
 

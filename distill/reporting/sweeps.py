@@ -66,6 +66,12 @@ def sentences(found: Sweep) -> Iterator[str]:
 def recommendation(found: Sweep) -> str:
     """The recommendation, why, and what the test says beside it."""
     best = found.best
+    if best.kind == FULL and any(one.holds for one in found.maps):
+        return (
+            f"Keep all {count(found.dim)} features: of the widths that stay within "
+            f"{_tolerance(found)} of the full head none costs less, as map and head fold into one "
+            "matrix. Where the k numbers are stored or sent, ask with --shipped embedding."
+        )
     if best.kind == FULL:
         return (
             f"Keep all {count(found.dim)} features: no map of the kinds tried stays within "

@@ -124,8 +124,8 @@ def sweep(
     diagnostics = _diagnostics(rows, labels, place, work)
     why = judged(maps, diagnostics, dim=rows.dim, classes=classes, tolerance=settings.tolerance)
 
-    notes = [*found.notes, *_at_chance(full, labels)]
-    for note in notes[len(found.notes) :]:
+    warnings = _at_chance(full, labels)
+    for note in warnings:
         progress.say(note)
     train = rows.store(0)
     examined = Examined(
@@ -165,7 +165,7 @@ def sweep(
         sentence=why.sentence,
         cells=sum(len(found) for found in cells.values()),
         seconds=perf_counter() - start,
-        notes=tuple(notes),
+        notes=(*warnings, *found.notes),
     )
 
 
