@@ -14,8 +14,10 @@ NAMES = ("ant", "bee", "cat")
 LABELS = np.array([0, 1, 2, 1])
 
 
-def store(path: Path, labels: np.ndarray | None = LABELS, **spec: tuple[str, ...]) -> FeatureStore:
-    return make_store(path, np.ones((4, 2), np.float32), labels, **({"classes": NAMES} | spec))
+def store(
+    path: Path, labels: np.ndarray | None = LABELS, classes: tuple[str, ...] = NAMES
+) -> FeatureStore:
+    return make_store(path, np.ones((4, 2), np.float32), labels, classes=classes)
 
 
 def stores(folder: Path) -> dict[str, FeatureStore]:
