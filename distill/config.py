@@ -33,6 +33,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Factor = Annotated[float, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+ShareOrNone = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _at_least_one(values: tuple) -> tuple:
@@ -108,7 +109,8 @@ class TeachConfig(Section):
     learning_rate: PositiveFloat = 1e-4  # fits pretrained weights; random ones want 2e-3
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: Weight = 0.01
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of all steps
+    warmup: ShareOrNone = 0.1  # share of all steps
+    augment: str = ""  # a new view of every example each epoch; "": the examples as they are
     seed: Natural = 0
 
 
@@ -117,6 +119,19 @@ class ExtractConfig(Section):
 
     batch_size: Positive = 64
     dtype: Literal["float32", "float16"] = "float32"  # of the stored rows
+    unlabeled: str = ""  # data whose labels are not used: a further split, for students
+    factor: Factor = 1  # above 1 the features are mapped as they are made, and only that is kept
+    kind: str = "gaussian"  # of that map: one drawn from a seed
+    seed: Natural = 0  # of that map
+
+
+class ViewsConfig(Section):
+    """Augmented views of the training examples, seen by the teacher and by students alike."""
+
+    count: Natural = 0  # of each example, beside the example itself
+    augment: str = "crop-flip"  # or crop, strong, …; text: token-dropout
+    mix: Literal["none", "mixup", "cutmix"] = "none"  # images only
+    seed: Natural = 0
 
 
 class ProjectConfig(Section):
@@ -176,20 +191,49 @@ class StudentConfig(Section):
     options: dict[str, Any] = Field(
         default_factory=lambda: {"channels": [16, 32, 64, 128], "stem_width": 16}
     )
+    embeddings: Literal["random", "teacher"] = "random"  # of tokens: cut from the teacher's
+    budget: Share = 0.02  # share of the teacher's multiply-adds, for the student "auto"
     factor: Factor = 16  # which projected store it learns
     image_size: Natural = 0  # 0: the teacher's
-    loss: Literal["mse", "normalised-mse", "cosine"] = "mse"
+    views: Annotated[int, Field(ge=-1)] = -1  # of each example; -1: all that are stored
+    pool: bool = True  # learns the unlabeled examples too, where there are any
+    # what is minimised
+    loss: Literal["mse", "normalised-mse", "cosine", "fisher", "relational", "logsum"] = "mse"
+    targets: Literal["raw", "standardised", "whitened"] = "raw"
     target_weight: Weight = 1.0
     kl_weight: Weight = 0.0
     ce_weight: Weight = 0.0
     temperature: PositiveFloat = 2.0
+    prefixes: tuple[Positive, ...] = ()  # widths below k that must do as well by themselves
+    shrink: Annotated[float, Field(ge=0, le=1)] = 0.0  # of targets towards their class mean
+    average_views: bool = False  # targets are the mean over an example's views
+    projector: Natural = 0  # hidden width of an MLP behind the student while it learns; 0: none
+    head: Literal["carried", "tuned", "fresh"] = "carried"
+    calibrate: bool = False  # undo the shrinkage of least squares on validation rows
+    # how
     epochs: Positive = 20
     batch_size: Positive = 32
+    micro_batch: Natural = 0  # rows at a time, of which a batch is made; 0: the whole batch
     learning_rate: PositiveFloat = 3e-3
     weight_decay: Weight = 0.05
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    warmup: ShareOrNone = 0.1
+    clip: Weight = 10.0  # largest norm of the gradient; 0: any
+    ema: ShareOrNone = 0.0  # decay of the averaged weights that are kept; 0: none
+    patience: Natural = 0  # epochs without a better one before it stops; 0: never
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool = False
     baselines: bool = False
     seed: Natural = 0
+
+
+class CompareConfig(Section):
+    """Ways to teach one student, side by side."""
+
+    methods: SomeNames = ("labels", "logits", "subspace")
+    trials: Positive = 4  # of a random search a method, each with seed 0
+    seeds: Positive = 5  # fresh ones of each finalist
+    finalists: Natural = 0  # methods that get fresh seeds; 0: all
+    seed: Natural = 0  # of the search
 
 
 class ComputeConfig(Section):
@@ -211,11 +255,13 @@ class Config(Section):
     teacher: TeacherConfig = TeacherConfig()
     teach: TeachConfig = TeachConfig()
     extract: ExtractConfig = ExtractConfig()
+    views: ViewsConfig = ViewsConfig()
     project: ProjectConfig = ProjectConfig()
     validation: ValidateConfig = ValidateConfig()
     head: HeadConfig = HeadConfig()
     sweep: SweepConfig = SweepConfig()
     student: StudentConfig = StudentConfig()
+    compare: CompareConfig = CompareConfig()
     compute: ComputeConfig = ComputeConfig()
 
 

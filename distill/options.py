@@ -53,6 +53,7 @@ class TeachOptions(TeacherOptions, total=False):
 
     epochs: int
     learning_rate: float
+    augment: str
     seed: int
 
 
@@ -60,6 +61,13 @@ class ExtractOptions(TeacherOptions, total=False):
     """Options of ``extract``."""
 
     dtype: str
+    views: int
+    augment: str
+    mix: str
+    unlabeled: str
+    factor: float
+    kind: str
+    seed: int
 
 
 class ProjectOptions(TypedDict, total=False):
@@ -103,17 +111,45 @@ class StudentOptions(ComputeOptions, total=False):
 
     student: str
     student_weights: str
+    embeddings: str
+    budget: float
     factor: float
     kind: str
     image_size: int
+    views: int
+    pool: bool
     loss: str
+    targets: str
     kl_weight: float
     ce_weight: float
+    prefixes: str | list[int]
+    head: str
+    calibrate: bool
     epochs: int
     batch_size: int
     learning_rate: float
+    ema: float
+    patience: int
+    precision: str
+    compile: bool
     seed: int
     baselines: bool
+
+
+class CompareOptions(ComputeOptions, total=False):
+    """Options of ``compare-students``; lists may be given as text with commas."""
+
+    methods: str | list[str]
+    trials: int
+    seeds: int
+    finalists: int
+    student: str
+    factor: float
+    kind: str
+    image_size: int
+    views: int
+    pool: bool
+    epochs: int
 
 
 class RunOptions(TeacherOptions, total=False):
@@ -178,7 +214,26 @@ COMMON = {
     "l2": Option("penalties to choose from; repeatable", ("head.l2",)),
     "student": Option("timm/NAME, hf/TYPE or module:factory", ("student.name",)),
     "student_weights": Option("random, or a .safetensors or .pth file", ("student.weights",)),
-    "loss": Option("mse, normalised-mse or cosine", ("student.loss",)),
+    "embeddings": Option("of tokens: random, or cut from the teacher's", ("student.embeddings",)),
+    "budget": Option(
+        "share of the teacher's multiply-adds that the student auto may cost", ("student.budget",)
+    ),
+    "pool": Option("learn the unlabeled examples too, where there are any", ("student.pool",)),
+    "loss": Option("mse, normalised-mse, cosine, fisher, relational or logsum", ("student.loss",)),
+    "targets": Option("raw, standardised or whitened", ("student.targets",)),
+    "prefixes": Option(
+        "widths below k that must do as well by themselves, with commas", ("student.prefixes",)
+    ),
+    "head": Option("the teacher-side head: carried, tuned, or a fresh one", ("student.head",)),
+    "calibrate": Option(
+        "undo the shrinkage of least squares on validation rows", ("student.calibrate",)
+    ),
+    "ema": Option("decay of the averaged weights that are kept; 0: none", ("student.ema",)),
+    "patience": Option(
+        "epochs without a better one before it stops; 0: never", ("student.patience",)
+    ),
+    "precision": Option("auto, float32, bfloat16 or float16", ("student.precision",)),
+    "compile": Option("compile the network with torch.compile", ("student.compile",)),
     "kl_weight": Option("weight of the KL through the carried-over head", ("student.kl_weight",)),
     "ce_weight": Option("weight of the cross-entropy with the labels", ("student.ce_weight",)),
     "baselines": Option(
@@ -186,13 +241,35 @@ COMMON = {
         ("student.baselines",),
     ),
     "teach": Option("teach the teacher the task first", ("teacher.taught",)),
+    "augment": Option(
+        "kind of views: crop-flip, crop, strong; text: token-dropout", ("views.augment",)
+    ),
+    "mix": Option(
+        "mix each view with one of another example: none, mixup or cutmix", ("views.mix",)
+    ),
+    "unlabeled": Option(
+        "data whose labels are not used, for students to learn", ("extract.unlabeled",)
+    ),
+    "methods": Option("ways to teach, with commas between them", ("compare.methods",)),
+    "trials": Option("settings tried for each method, chosen on validation", ("compare.trials",)),
+    "finalists": Option("methods that get fresh seeds; 0: all", ("compare.finalists",)),
 }
 # … and what it means in one command only.
 TEACH = {
     "epochs": Option("passes over the training examples", ("teach.epochs",)),
     "batch_size": Option("examples a batch", ("teach.batch_size",)),
     "learning_rate": Option("highest learning rate", ("teach.learning_rate",)),
+    "augment": Option("a new view of every example each epoch, of this kind", ("teach.augment",)),
     "seed": Option("seed of initial weights and order", ("teacher.seed", "teach.seed")),
+}
+EXTRACT = {
+    "views": Option("augmented views of each training example, beside itself", ("views.count",)),
+    "factor": Option(
+        "map the features to dim / factor as they are made, and keep only that",
+        ("extract.factor",),
+    ),
+    "kind": Option("kind of that map: one drawn from a seed", ("extract.kind",)),
+    "seed": Option("seed of that map and of the views", ("extract.seed", "views.seed")),
 }
 PROJECT = {
     "seed": Option("seed of the map; repeatable", ("project.seeds",)),
@@ -205,10 +282,15 @@ STUDENT = {
     "factor": Option("which projected store to learn from, by its factor", ("student.factor",)),
     "kind": Option("which projected store to learn from, by its kind", ("project.kind",)),
     "image_size": Option("pixels a side; 0 takes the teacher's", ("student.image_size",)),
+    "views": Option("views of each example to learn; -1: all that are stored", ("student.views",)),
     "epochs": Option("passes over the training examples", ("student.epochs",)),
     "batch_size": Option("examples a batch", ("student.batch_size",)),
     "learning_rate": Option("highest learning rate", ("student.learning_rate",)),
     "seed": Option("seed of initial weights and order", ("student.seed",)),
+}
+COMPARE = {
+    **{name: STUDENT[name] for name in ("factor", "kind", "image_size", "views", "epochs")},
+    "seeds": Option("fresh seeds of each finalist", ("compare.seeds",)),
 }
 RUN = {
     "epochs": Option("passes of the student over the training examples", ("student.epochs",)),
@@ -217,10 +299,17 @@ RUN = {
         ("teacher.seed", "teach.seed", "project.seeds", "student.seed"),
     ),
 }
-SPECIAL = {"run": RUN, "train_teacher": TEACH, "project": PROJECT, "train_student": STUDENT}
+SPECIAL = {
+    "run": RUN,
+    "train_teacher": TEACH,
+    "extract": EXTRACT,
+    "project": PROJECT,
+    "train_student": STUDENT,
+    "compare_students": COMPARE,
+}
 # settings that are lists; one value alone, or a text with commas, will do
-LISTED = ("data.text_columns", "sweep.kinds")
-NUMBERS = ("project.factors", "project.seeds", "head.l2", "sweep.factors")
+LISTED = ("data.text_columns", "sweep.kinds", "compare.methods")
+NUMBERS = ("project.factors", "project.seeds", "head.l2", "sweep.factors", "student.prefixes")
 
 
 HEADING = "\n\nOptions\n-------\n"

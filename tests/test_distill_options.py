@@ -8,16 +8,17 @@ import pytest
 
 from distill import options as o
 from distill.config import ConfigError, settle
-from distill.options import COMMON, MAPS, PROJECT, RUN, STUDENT, TEACH, overrides
+from distill.options import COMMON, COMPARE, EXTRACT, MAPS, PROJECT, RUN, STUDENT, TEACH, overrides
 
 TABLES: list[tuple[type, dict[str, o.Option]]] = [
     (o.TeachOptions, TEACH),
-    (o.ExtractOptions, {}),
+    (o.ExtractOptions, EXTRACT),
     (o.ProjectOptions, PROJECT),
     (o.ValidateOptions, {}),
     (o.HeadOptions, {}),
     (o.SweepOptions, {}),
     (o.StudentOptions, STUDENT),
+    (o.CompareOptions, COMPARE),
     (o.RunOptions, RUN),
     (o.ImportOptions, {}),
 ]
@@ -28,6 +29,9 @@ SAMPLES = {
 CHOICES: dict[str, Any] = {
     "pooling": "cls", "dtype": "float16", "loss": "cosine", "eps": 0.3, "tolerance": 0.02,
     "kinds": "gaussian, pca", "factors": "1, 2.5", "shipped": "embedding", "memory_limit": "4GB",
+    "mix": "cutmix", "embeddings": "teacher", "targets": "whitened", "head": "tuned",
+    "precision": "bfloat16", "methods": "labels, logits", "prefixes": "8, 4", "ema": 0.99,
+    "budget": 0.1,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from distill.config import fingerprint
 from distill.findings import Extracted, Taught
-from distill.options import TEACH, ExtractOptions, TeachOptions, overrides
+from distill.options import EXTRACT, TEACH, ExtractOptions, TeachOptions, overrides
 from distill.pipeline.building import command, the_device, the_teacher
 from distill.pipeline.opening import Opened, UserError, one_line, opened_for_writing
 from distill.progress import SILENT, Progress
@@ -45,7 +45,7 @@ def extract(
     Killed or interrupted, the same call goes on with the next chunk. ``repair`` redoes chunks
     that `distill verify` finds damaged; ``overwrite`` deletes the features and begins anew.
     """
-    asked = overrides(options)
+    asked = overrides(options, EXTRACT)
     if options.get("weights") is not None or options.get("random_init"):
         asked["teacher.taught"] = False
     with opened_for_writing(run, config, asked) as opened:
