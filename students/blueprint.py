@@ -9,7 +9,7 @@ class Blueprint:
     """All that fixes a network's shape; goes to JSON with ``dataclasses.asdict``."""
 
     name: str
-    dim_out: int
+    dim_out: int  # 0: the network's own pooled width, without a neck
     modality: str  # "image" or "text"
     options: dict[str, Any] = field(default_factory=dict)
     in_chans: int = 3

@@ -24,9 +24,10 @@ Prepared = Mapping[str, Tensor]
 class Encoder(nn.Module):
     """``scale`` · (body, then neck): rows of ``dim_out`` numbers of either sign.
 
-    The neck is always there for networks that end in a pooled feature: such a feature is often
-    non-negative, and a projected target is not. ``scale`` is the size of the targets: the body
-    learns numbers of size about one.
+    A network that ends in a pooled feature gets a linear neck: such a feature is often
+    non-negative, and a projected target is not. Without one (``dim_out`` 0 in its blueprint) the
+    rows are the pooled feature itself, and ``dim_out`` is its width. ``scale`` is the size of the
+    targets: the body learns numbers of size about one.
     """
 
     scale: Tensor
@@ -88,9 +89,9 @@ def build_student(
     vocabulary: int = 0,
     padding_id: int = 0,
 ) -> Encoder:
-    """Build a network of width ``dim_out``. Equal arguments give equal weights.
+    """Build a network of width ``dim_out``; 0 is its own, without a neck.
 
-    Global random state is kept. ``weights`` is ``"random"`` or a file of a whole student or of
+    Equal arguments give equal weights. Global random state is kept. ``weights`` is ``"random"`` or a file of a whole student or of
     its body (.safetensors, or .pth read with ``weights_only``). Raises ``StudentError`` for what
     the network's constructor refuses.
     """
@@ -109,8 +110,11 @@ def build_student(
 
 def build(blueprint: Blueprint, *, weights: str = "random", seed: int = 0) -> Encoder:
     """``build_student`` from a blueprint."""
-    if blueprint.dim_out < 1:
-        raise StudentError(f"a student's width must be at least 1, got {blueprint.dim_out}")
+    if blueprint.dim_out < 0:
+        raise StudentError(
+            f"a student's width must be at least 1, or 0 for the network's own, got "
+            f"{blueprint.dim_out}"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _family(blueprint.name)(blueprint)
@@ -160,7 +164,14 @@ def _timm(blueprint: Blueprint) -> Encoder:
         raise StudentError(
             f"timm/{name} cannot be built with the options {options}: {_line(error)}"
         ) from error
-    return Encoder(_Pixels(body), nn.Linear(width, blueprint.dim_out), dim_out=blueprint.dim_out)
+    return _ended(_Pixels(body), width, blueprint)
+
+
+def _ended(body: nn.Module, width: int, blueprint: Blueprint) -> Encoder:
+    """Put the neck on a body of pooled features, where a width is asked for."""
+    if blueprint.dim_out == 0:
+        return Encoder(body, nn.Identity(), dim_out=width)
+    return Encoder(body, nn.Linear(width, blueprint.dim_out), dim_out=blueprint.dim_out)
 
 
 def _width_of(body: nn.Module, blueprint: Blueprint) -> int:
@@ -191,6 +202,8 @@ class _Pixels(nn.Module):
 
 
 def _own(blueprint: Blueprint) -> Encoder:
+    if blueprint.dim_out == 0:
+        raise StudentError(f"{blueprint.name} is told its width and has none of its own; say one")
     module_name, _, attribute = blueprint.name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
@@ -216,8 +229,7 @@ def _own(blueprint: Blueprint) -> Encoder:
 def _text(blueprint: Blueprint) -> Encoder:
     from students.text import text_body  # transformers is loaded only where text is learned
 
-    body, width = text_body(blueprint)
-    return Encoder(body, nn.Linear(width, blueprint.dim_out), dim_out=blueprint.dim_out)
+    return _ended(*text_body(blueprint), blueprint)
 
 
 FAMILIES: dict[str, Callable[[Blueprint], Encoder]] = {"timm": _timm, "hf": _text}

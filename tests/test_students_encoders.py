@@ -87,6 +87,18 @@ def test_every_family_ends_in_as_many_numbers_as_asked_for(
     assert all(p.grad is not None for p in network.parameters())
 
 
+def test_a_network_of_width_0_ends_in_its_own_pooled_feature() -> None:
+    whole, bare = small(dim_out=5).eval(), small(dim_out=0).eval()
+    assert bare.dim_out == 8
+    assert isinstance(bare.neck, nn.Identity)
+    # the body has the same weights as with a neck: it is drawn first
+    torch.testing.assert_close(whole.neck(bare(PIXELS)), whole(PIXELS))
+    text = build_student("hf/bert", dim_out=0, modality="text", options=TINY_BERT, vocabulary=30)
+    ids = torch.tensor([[5, 6]])
+    assert text.eval()({"input_ids": ids, "attention_mask": ids * 0 + 1}).shape == (1, 16)
+    assert text.dim_out == 16
+
+
 def test_the_rows_can_be_of_either_sign_whatever_the_body_ends_in() -> None:
     rows = small(dim_out=64).eval()(PIXELS)
     assert bool((rows > 0).any())
@@ -145,7 +157,8 @@ def test_an_unknown_name_is_told_with_what_is_near(changes: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dim_out": 0}, "width must be at least 1, got 0"),
+        ({"dim_out": -1}, "width must be at least 1, or 0 for the network's own, got -1"),
+        ({"name": "builtins:dict", "dim_out": 0}, "builtins:dict is told its width and has none"),
         ({"options": {"chanels": 3}}, "timm/resnet10t cannot be built with the options"),
         ({"modality": "text"}, "timm/resnet10t reads images, but the data are text"),
         ({"name": "hf/bert"}, "hf/bert reads texts, but the data are images"),
