@@ -1,0 +1,198 @@
+"""The table of augmentations by name, and how one is drawn from a seed and from nothing else.
+
+Libraries draw from global generators. ``seeded`` gives them a seed for as long as one view takes
+and puts back what was there, so that a view is the same in every process, and whoever draws
+from the same generators elsewhere is not disturbed.
+"""
+
+import difflib
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+
+from distill.errors import StageError
+
+SMALL = 64  # pixels of the longer side up to which a crop keeps the scale
+MARGIN = 8  # an eighth of each side is added around a small image before it is cropped
+SCALE = (0.35, 1.0)  # share of the area that a crop of a larger image keeps
+DROPPED = 0.15  # share of a text's words that are left out
+TIMM = "timm:"  # before the name of a policy of timm, of timm.data.auto_augment
+TIMM_FORMS = ("rand", "augmix", "original", "originalr", "v0", "v0r", "3a")
+
+Transform = Callable[[Any], Any]  # of one PIL image
+Size = tuple[int, int]  # width, height
+
+
+@final
+@dataclass(frozen=True)
+class Augmentation:
+    """How the examples of one modality are changed by chance.
+
+    ``draw`` makes a view of each example, one after the other, from one seed.
+    """
+
+    modality: Literal["image", "text"]
+    draw: Callable[[Sequence[Any], int], list[Any]]
+
+
+def augmentation(name: str) -> Augmentation:
+    """The augmentation of this name; ``StageError`` names the nearest one."""
+    if name in NAMED:
+        return NAMED[name]
+    if name.startswith(TIMM):
+        return _timm_named(name)
+    known = ", ".join((*NAMED, f"{TIMM}rand-m9-mstd0.5"))
+    raise StageError(f"no augmentation named {name!r}{_nearest(name, NAMED)} (known: {known})")
+
+
+def check_augmentation(name: str, modality: str) -> None:
+    """Refuse a name that is not known, and one for examples of another modality."""
+    found = augmentation(name)
+    if found.modality != modality:
+        fitting = ", ".join(n for n, other in NAMED.items() if other.modality == modality)
+        raise StageError(
+            f"the augmentation {name} is for {found.modality}s, and these examples are "
+            f"{modality}s; use {fitting}"
+        )
+
+
+@contextmanager
+def seeded(seed: int, *, python: bool = False) -> Iterator[None]:
+    """Global generators start from ``seed`` (64 bits) inside, and afterwards are as before.
+
+    torch's on the CPU always; Python's own and NumPy's old one only where asked for: keeping
+    those two costs more than a crop of a small image.
+    """
+    generator = torch.default_generator
+    before = generator.get_state()
+    others = (random.getstate(), np.random.get_state()) if python else None  # noqa: NPY002
+    try:
+        generator.manual_seed(seed)
+        if others:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+        yield
+    finally:
+        generator.set_state(before)
+        if others:
+            random.setstate(others[0])
+            np.random.set_state(others[1])  # noqa: NPY002
+
+
+def _images(steps: Callable[[Size], Transform], *, python: bool = False) -> Augmentation:
+    """An augmentation of images; ``steps`` makes the transform for one size of them."""
+    made = lru_cache(maxsize=64)(steps)
+
+    def draw(images: Sequence[Any], seed: int) -> list[Any]:
+        transforms = [made(image.size) for image in images]  # made outside: nothing may draw
+        with seeded(seed, python=python):
+            return [transform(image) for transform, image in zip(transforms, images, strict=True)]
+
+    return Augmentation("image", draw)
+
+
+def _crop(size: Size) -> Transform:
+    """A crop of the image's own size: moved by up to an eighth if small, else zoomed into."""
+    from torchvision.transforms import v2
+
+    width, height = size
+    crop: Transform
+    if max(size) <= SMALL:
+        margin = [max(1, side // MARGIN) for side in size]
+        crop = v2.RandomCrop((height, width), padding=margin, padding_mode="reflect")
+    else:
+        crop = v2.RandomResizedCrop((height, width), scale=SCALE, antialias=True)
+    return crop
+
+
+def _crop_flip(size: Size) -> Transform:
+    from torchvision.transforms import v2
+
+    made: Transform = v2.Compose([_crop(size), v2.RandomHorizontalFlip()])
+    return made
+
+
+def _strong(size: Size) -> Transform:
+    """And one change of colour or shape of any strength (Müller and Hutter, 2021)."""
+    from torchvision.transforms import v2
+
+    made: Transform = v2.Compose([_crop_flip(size), v2.TrivialAugmentWide()])
+    return made
+
+
+@lru_cache(maxsize=16)
+def _timm_named(name: str) -> Augmentation:
+    """A crop, a flip and a policy of timm, which draws from Python's and NumPy's generators."""
+    policy = name.removeprefix(TIMM)
+    form = policy.partition("-")[0]
+    if form not in TIMM_FORMS:
+        known = ", ".join(TIMM_FORMS)
+        raise StageError(
+            f"no policy of timm named {policy!r}{_nearest(form, TIMM_FORMS)} (they begin with: "
+            f"{known}, like {TIMM}rand-m9-mstd0.5)"
+        )
+
+    def steps(size: Size) -> Transform:
+        from torchvision.transforms import v2
+
+        made: Transform = v2.Compose([_crop_flip(size), _timm_policy(form, policy, min(size))])
+        return made
+
+    try:
+        steps((32, 32))
+    except (AssertionError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StageError(f"timm cannot read the policy {policy!r}: {reason}") from error
+    return _images(steps, python=True)
+
+
+def _timm_policy(form: str, policy: str, side: int) -> Transform:
+    """As ``timm.data.create_transform`` makes it: shifts in proportion to the shorter side."""
+    from timm.data import auto_augment
+
+    settings: dict[str, Any] = {"translate_const": int(side * 0.45)}
+    made: Transform
+    if form == "rand":
+        made = auto_augment.rand_augment_transform(policy, settings)
+    elif form == "augmix":
+        made = auto_augment.augment_and_mix_transform(policy, {"translate_pct": 0.3})
+    else:
+        made = auto_augment.auto_augment_transform(policy, settings)
+    return made
+
+
+def _drop_words(texts: Sequence[Any], seed: int) -> list[Any]:
+    """Each text, and each of a pair, without some of its words."""
+    rng = random.Random(seed)  # noqa: S311 - of its own: nothing global is touched
+    return [
+        _thinned(text, rng)
+        if isinstance(text, str)
+        else tuple(_thinned(part, rng) for part in text)
+        for text in texts
+    ]
+
+
+def _thinned(text: str, rng: random.Random) -> str:
+    """Every word goes with a chance of ``DROPPED``; of the words that there are one stays."""
+    words = text.split()
+    kept = [word for word in words if rng.random() >= DROPPED]
+    return " ".join(kept or ([rng.choice(words)] if words else []))
+
+
+NAMED: dict[str, Augmentation] = {
+    "crop-flip": _images(_crop_flip),
+    "crop": _images(_crop),  # digits and letters must not be mirrored
+    "strong": _images(_strong),
+    "token-dropout": Augmentation("text", _drop_words),
+}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
