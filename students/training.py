@@ -8,7 +8,7 @@ a CPU with the same number of threads, with the weights of a run that never was:
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from students.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from students.errors import CheckpointError, DivergedError
+from students.errors import CheckpointError, DivergedError, RecipeError
 from students.feeds import Batch, Feed, Rows, shuffled_order
 from students.journal import Journal
 from students.recipe import Evaluation, Recipe
@@ -50,7 +50,8 @@ CHECKPOINTS = "checkpoints"
 BEST = "best.safetensors"
 _CHECK_EVERY = 32  # steps between looks at the loss on a GPU
 
-Loss = Callable[[Tensor, dict[str, Tensor]], Tensor]  # outputs of the network, targets -> scalar
+# outputs of the network (a Tensor, or a dict of them), targets -> scalar
+Loss = Callable[[Any, dict[str, Tensor]], Tensor]
 Order = Callable[[int], list[Rows]]  # epoch, from 1 -> the rows of each batch
 Evaluate = Callable[[nn.Module], Evaluation]
 
@@ -72,13 +73,18 @@ def fit(
     order: Order | None = None,
     on_rows: Callable[[int], None] = _nothing,
     on_epoch: Callable[[dict[str, Any]], None] = _nothing,
+    on_note: Callable[[str], None] = _nothing,
     checkpoint_seconds: float = 300.0,
 ) -> FitResult:
     """Train ``network`` in place; continue where ``folder`` says an earlier run stopped.
 
+    The network gives a tensor or a dict of tensors; ``loss`` gets them in float32.
+    ``order`` says which rows an epoch learns, in which batches: not all of ``feed`` need be
+    among them, but every epoch has as many steps as the first.
     ``settings`` (JSON values) are all else that decides the result: a checkpoint made with
     other settings or another recipe raises ``CheckpointError`` with the first that differs.
-    ``on_rows`` is told how many rows were learned, the skipped ones of a resumed run first.
+    ``on_rows`` is told how many rows were learned, the skipped ones of a resumed run first;
+    ``on_note`` what the user should know, as it happens: the result's notes.
     A checkpoint is written after each epoch, and within one after ``checkpoint_seconds``.
     Raises ``DivergedError`` when the loss or the gradient is not finite; the checkpoints stay.
     Leaves the network in eval mode with the weights of the best epoch.
@@ -96,6 +102,7 @@ def fit(
         order=order or partial(_shuffled, feed.rows, recipe),
         on_rows=on_rows,
         on_epoch=on_epoch,
+        on_note=on_note,
         checkpoint_seconds=checkpoint_seconds,
     )
     devices = [run.device] if run.device.type == "cuda" else []
@@ -105,6 +112,20 @@ def fit(
 
 def _shuffled(rows: int, recipe: Recipe, epoch: int) -> list[Rows]:
     return shuffled_order(rows, recipe.batch_size, seed=recipe.seed, epoch=epoch)
+
+
+def _count(order: Sequence[Rows]) -> int:
+    return sum(len(rows) for rows in order)
+
+
+def _float32(outputs: Any) -> Any:
+    """What a network gave, out of the autocast's precision."""
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in outputs.items()
+    }
 
 
 class _Run:
@@ -124,6 +145,7 @@ class _Run:
         order: Order,
         on_rows: Callable[[int], None],
         on_epoch: Callable[[dict[str, Any]], None],
+        on_note: Callable[[str], None],
         checkpoint_seconds: float,
     ) -> None:
         self.network = network
@@ -137,6 +159,7 @@ class _Run:
         self.order = order
         self.on_rows = on_rows
         self.on_epoch = on_epoch
+        self.on_note = on_note
         self.checkpoint_seconds = checkpoint_seconds
         self.checkpoints = folder / CHECKPOINTS
         self.optimizer = make_optimizer(network, recipe, device)
@@ -148,7 +171,7 @@ class _Run:
         """All epochs that are not done yet."""
         resumed = self._resume()
         done = self.state.history
-        self.on_rows(len(done) * self.feed.rows)
+        self.on_rows(sum(_count(self.order(epoch + 1)) for epoch in range(len(done))))
         self.since = time.perf_counter()
         global_step = len(done) * self.steps
         with Journal(self.folder, history=done, step=global_step) as journal:
@@ -159,21 +182,23 @@ class _Run:
         return self._result(resumed)
 
     def _epoch(self) -> dict[str, Any]:
-        state, rows_before = self.state, self._rows_before()
-        self.on_rows(rows_before)
-        self._train()
+        state, order = self.state, self._order()
+        self.on_rows(_count(order[: state.step]))
+        self._train(order)
         evaluation = self.evaluate(self.network)
         if not math.isfinite(evaluation.loss):
             raise self._diverged("the validation loss", evaluation.loss, self.steps)
         self._tick()
+        rows = _count(order)
         entry = {
+            **{name: float(value) for name, value in evaluation.measures.items()},
             "epoch": state.epoch,
             "step": state.epoch * self.steps,
-            "loss": state.loss_sum / self.feed.rows,
+            "loss": state.loss_sum / rows,
             "validation_accuracy": float(evaluation.accuracy),
             "validation_loss": float(evaluation.loss),
             "learning_rate": self.recipe.rate(state.epoch * self.steps - 1, self._all_steps),
-            "rows_per_second": self.feed.rows / max(state.train_seconds, 1e-9),
+            "rows_per_second": rows / max(state.train_seconds, 1e-9),
             "seconds": state.seconds,
         }
         state.history.append(entry)
@@ -186,10 +211,19 @@ class _Run:
         self._save()
         return entry
 
-    def _train(self) -> None:
+    def _order(self) -> list[Rows]:
+        """Deal the rows of this epoch."""
+        order = self.order(self.state.epoch)
+        if len(order) != self.steps:
+            raise RecipeError(
+                f"epoch {self.state.epoch} has {len(order)} steps and the first one has "
+                f"{self.steps}; every epoch must have as many"
+            )
+        return order
+
+    def _train(self, order: list[Rows]) -> None:
         """Take the steps of this epoch that are not done yet."""
         state = self.state
-        order = self.order(state.epoch)
         seeds = step_seeds(self.recipe.seed, state.epoch, len(order))
         self.network.train()
         watch = Watch(every=1 if self.device.type == "cpu" else _CHECK_EVERY)
@@ -217,7 +251,7 @@ class _Run:
         inputs, targets = (to_device(part, self.device) for part in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             outputs = self.network(inputs)
-        loss = self.loss(outputs.float(), targets)
+        loss = self.loss(_float32(outputs), targets)
         forget_gradients(self.optimizer)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_gradient(self.optimizer, recipe.clip)
@@ -255,9 +289,9 @@ class _Run:
         state = checkpoint.state
         same_settings(self.made_by, state["made_by"], what=f"the training in {self.folder}")
         if checkpoint.note:
-            self.notes.append(f"went back to the checkpoint before the last: {checkpoint.note}")
+            self._note(f"went back to the checkpoint before the last: {checkpoint.note}")
         if state["threads"] != torch.get_num_threads():
-            self.notes.append(
+            self._note(
                 f"resumed with {torch.get_num_threads()} threads what was begun with "
                 f"{state['threads']}: the last bits may differ from an uninterrupted run"
             )
@@ -319,8 +353,9 @@ class _Run:
     def _all_steps(self) -> int:
         return self.steps * self.recipe.epochs
 
-    def _rows_before(self) -> int:
-        return sum(len(rows) for rows in self.order(self.state.epoch)[: self.state.step])
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        self.on_note(text)
 
     def _tick(self) -> None:
         now = time.perf_counter()

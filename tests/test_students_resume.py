@@ -130,9 +130,11 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(tmp_path: Path)
     data = bytearray(last.read_bytes())
     data[-9] ^= 1
     last.write_bytes(data)
-    result = train(cut)
+    told: list[str] = []
+    result = train(cut, on_note=told.append)
     assert result.resumed
     assert "went back to the checkpoint before the last" in result.notes[0]
+    assert tuple(told) == result.notes
     assert len(lines(cut)) == 3
 
 

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,10 @@ def test_the_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
         ({"learning_rate": math.nan}, "learning_rate must be above 0"),
         ({"weight_decay": -1.0}, "weight_decay and clip not below"),
         ({"warmup": 1.0}, r"warmup is a share of the steps, in \[0, 1\), got 1.0"),
+        ({"precision": "half"}, "one of auto, float32, bfloat16, float16, got 'half'"),
+        ({"ema": 1.0}, r"ema is a decay in \[0, 1\), got 1.0"),
+        ({"patience": -1}, "patience and micro_batch must not be below 0, got -1 and 0"),
+        ({"micro_batch": -2}, "got 0 and -2"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(changes: Any, message: str) -> None:
@@ -187,6 +192,67 @@ def test_the_mean_loss_of_an_epoch_weighs_rows_alike(tmp_path: Path) -> None:
     _, labels = data()
     result = train(tmp_path, loss=loss, recipe=recipe(epochs=1))
     assert result.history[0]["loss"] == pytest.approx(labels.mean())
+
+
+def test_an_epoch_is_the_rows_of_its_order_and_not_all_of_the_feed(tmp_path: Path) -> None:
+    """As where every epoch sees one view of each example."""
+    orders = {1: [[0, 1, 2], [3, 4]], 2: [[5, 6], [7, 8, 9]], 3: [[10, 11, 12], [13, 14]]}
+    seen: list[int] = []
+
+    def loss(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        return (outputs * 0).sum() + targets["labels"].float().mean()
+
+    def order(epoch: int) -> list[np.ndarray]:
+        return [np.array(rows) for rows in orders[epoch]]
+
+    _, labels = data()
+    result = train(tmp_path, loss=loss, order=order, on_rows=seen.append)
+    assert sum(seen) == 15
+    assert [entry["step"] for entry in result.history] == [2, 4, 6]
+    for first, entry in zip((0, 5, 10), result.history, strict=True):
+        assert entry["loss"] == pytest.approx(labels[first : first + 5].mean())
+
+
+def test_every_epoch_has_as_many_steps_as_the_first(tmp_path: Path) -> None:
+    def order(epoch: int) -> list[np.ndarray]:
+        return [np.arange(4)] * epoch
+
+    with pytest.raises(RecipeError, match="epoch 2 has 2 steps and the first one has 1"):
+        train(tmp_path, order=order)
+
+
+def test_a_network_may_give_several_outputs(tmp_path: Path) -> None:
+    class Both(Net):
+        def forward(self, prepared: dict[str, Tensor]) -> Any:
+            logits = super().forward(prepared)
+            return {"logits": logits.double(), "count": torch.tensor(len(logits))}
+
+    def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+        assert outputs["logits"].dtype == torch.float32
+        assert int(outputs["count"]) == len(targets["labels"])
+        return nn.functional.cross_entropy(outputs["logits"], targets["labels"])
+
+    nets = [network(), Both()]
+    nets[1].load_state_dict(nets[0].state_dict())
+    for name, net in zip("ab", nets, strict=True):
+        evaluate = scripted([(0.5, 1.0)])
+        more = {} if name == "a" else {"loss": loss}
+        train(tmp_path / name, net, recipe=recipe(epochs=1), evaluate=evaluate, **more)
+    for one, other in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_measures_are_recorded_and_choose_nothing(tmp_path: Path) -> None:
+    found = [
+        Evaluation(accuracy=0.6, loss=1.0, measures={"knn_accuracy": 0.3}),
+        Evaluation(accuracy=0.5, loss=1.0, measures={"knn_accuracy": 0.9, "epoch": 7.0}),
+    ]
+    left = iter(found)
+    result = train(tmp_path, recipe=recipe(epochs=2), evaluate=lambda _: next(left))
+    assert [line["knn_accuracy"] for line in lines(tmp_path)] == [0.3, 0.9]
+    assert [line["epoch"] for line in lines(tmp_path)] == [1, 2]
+    assert (result.best_epoch, result.best) == (1, found[0])
+    assert train(tmp_path, recipe=recipe(epochs=2)).best == found[0]
 
 
 def test_the_best_epoch_is_kept_and_not_the_last(tmp_path: Path) -> None:
