@@ -2,6 +2,7 @@
 
 from students.blueprint import Blueprint
 from students.checkpoint import plain_settings, read_tensors, same_settings, write_tensors
+from students.distances import DISTANCES, get_distance
 from students.encoders import (
     Classifier,
     Encoder,
@@ -32,10 +33,18 @@ from students.feeds import (
     windowed_order,
     with_targets,
 )
+from students.fisher import fisher_metric
 from students.head_files import load_head, save_head
 from students.heads import FittedHead, fit_head, fit_path, fit_path_read
 from students.inference import evaluate_logits, forward_rows
-from students.losses import DISTANCES, LabelLoss, LogitLoss, SubspaceLoss, get_distance
+from students.losses import (
+    UNLABELLED,
+    LabelLoss,
+    LogitLoss,
+    Prefix,
+    SubspaceLoss,
+    check_prefixes,
+)
 from students.recipe import Evaluation, Recipe
 from students.saved import SavedStudent, carried_head, load_student, read_card, save_student
 from students.state import FitResult
@@ -44,6 +53,7 @@ from students.training import fit
 
 __all__ = [
     "DISTANCES",
+    "UNLABELLED",
     "Batch",
     "Blueprint",
     "CheckpointError",
@@ -59,6 +69,7 @@ __all__ = [
     "LoaderFeed",
     "LogitLoss",
     "MemoryFeed",
+    "Prefix",
     "Recipe",
     "RecipeError",
     "SavedStudent",
@@ -70,8 +81,10 @@ __all__ = [
     "build",
     "build_student",
     "carried_head",
+    "check_prefixes",
     "count_parameters",
     "evaluate_logits",
+    "fisher_metric",
     "fit",
     "fit_head",
     "fit_path",

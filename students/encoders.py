@@ -91,9 +91,9 @@ def build_student(
 ) -> Encoder:
     """Build a network of width ``dim_out``; 0 is its own, without a neck.
 
-    Equal arguments give equal weights. Global random state is kept. ``weights`` is ``"random"`` or a file of a whole student or of
-    its body (.safetensors, or .pth read with ``weights_only``). Raises ``StudentError`` for what
-    the network's constructor refuses.
+    Equal arguments give equal weights. Global random state is kept. ``weights`` is ``"random"`` or
+    a file of a whole student or of its body (.safetensors, or .pth read with ``weights_only``).
+    Raises ``StudentError`` for what the network's constructor refuses.
     """
     blueprint = Blueprint(
         name=name,
