@@ -67,22 +67,30 @@ def certify(
 
 
 def bounds(
-    lost: Int8[np.ndarray, "seeds rows"], *, draws: int = DRAWS, seed: int = 0
+    lost: Int8[np.ndarray, "seeds rows"],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
 ) -> tuple[float, float]:
-    """One-sided 95 % lower and upper bounds of the mean loss: the widest of three."""
+    """One-sided lower and upper bounds of the mean loss: the widest of three."""
+    from scipy.special import ndtri, stdtrit
+
     drawn = resampled(lost, draws=draws, seed=seed)
-    low, high = (float(np.quantile(drawn, level)) for level in (1 - LEVEL, LEVEL))
+    low, high = (float(np.quantile(drawn, share)) for share in (1 - level, level))
     seeds, rows = lost.shape
     up, down = (float(np.count_nonzero(lost == sign)) / seeds for sign in (1, -1))
-    low, high = min(low, -score_bound(down, up, rows)), max(high, score_bound(up, down, rows))
+    z = float(ndtri(level))
+    low, high = min(low, -score_bound(down, up, rows, z)), max(high, score_bound(up, down, rows, z))
     if seeds > 1:
-        loss, half = float(lost.mean()), _half_width(lost)
+        error, freedom = standard_error(lost)
+        loss, half = float(lost.mean()), float(stdtrit(freedom, level)) * error
         low, high = min(low, loss - half), max(high, loss + half)
     return low, high
 
 
-def score_bound(lost: float, gained: float, rows: int) -> float:
-    """One-sided 95 % upper bound of the mean loss by Tango's score test, ``UNSEEN`` rows added.
+def score_bound(lost: float, gained: float, rows: int, z: float = Z) -> float:
+    """One-sided upper bound of the mean loss by Tango's score test, ``UNSEEN`` rows added.
 
     Counts need not be whole: over several seeds they are means. With counts swapped, minus the
     bound is the lower one.
@@ -90,7 +98,7 @@ def score_bound(lost: float, gained: float, rows: int) -> float:
     low, high = -1.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        if _score(lost + UNSEEN, gained, rows, middle) <= -Z:
+        if _score(lost + UNSEEN, gained, rows, middle) <= -z:
             high = middle
         else:
             low = middle
@@ -106,17 +114,17 @@ def _score(lost: float, gained: float, rows: int, loss: float) -> float:
     return (lost - gained - rows * loss) / math.sqrt(max(variance, 1e-300))
 
 
-def _half_width(lost: Int8[np.ndarray, "seeds rows"]) -> float:
-    """Student's: variances of rows and of seeds added up, by Satterthwaite's degrees of freedom."""
-    from scipy.special import stdtrit
+def standard_error(lost: Int8[np.ndarray, "seeds rows"]) -> tuple[float, float]:
+    """Of the mean loss over several seeds, and its degrees of freedom (inf: the normal's).
 
+    Variances of rows and of seeds are added up, their freedom by Satterthwaite's formula.
+    """
     seeds, rows = lost.shape
     over_rows = float(lost.mean(axis=0).var()) / rows
     over_seeds = float(lost.mean(axis=1).var(ddof=1)) / seeds
-    if over_seeds == 0.0:
-        return Z * math.sqrt(over_rows)
     total = over_rows + over_seeds
-    return float(stdtrit((seeds - 1) * (total / over_seeds) ** 2, LEVEL)) * math.sqrt(total)
+    freedom = (seeds - 1) * (total / over_seeds) ** 2 if over_seeds else math.inf
+    return math.sqrt(total), freedom
 
 
 def resampled(

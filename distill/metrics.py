@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from distill.findings import Difference, Distortion, Interval, Score
+from distill.findings import Band, Difference, Distortion, Interval, Score
 
 Z = 1.959963984540054  # the normal's 97.5 % quantile
 BINS = 60
@@ -121,6 +121,24 @@ def difference(
     """``paired_difference`` to the classifier called ``name``, as a record."""
     value, interval = paired_difference(labels, predicted, against)
     return Difference(against=name, value=value, interval=interval)
+
+
+def band(values: Sequence[float]) -> Band:
+    """Mean over seeds and its 95 % interval by Student's t; no interval of a single one."""
+    from scipy.special import stdtrit
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Band(mean=mean, interval=None)
+    quantile = float(stdtrit(len(values) - 1, 0.975))
+    half = quantile * float(np.std(values, ddof=1)) / float(np.sqrt(len(values)))
+    return Band(mean=mean, interval=Interval(low=mean - half, high=mean + half))
+
+
+def some_band(values: Sequence[float | None]) -> Band | None:
+    """The band of what is defined; None where nothing is."""
+    there = [value for value in values if value is not None]
+    return band(there) if there else None
 
 
 def distortion(

@@ -12,16 +12,15 @@ from sklearn.model_selection import StratifiedKFold
 
 from distill.errors import StageError
 from distill.findings import SweptMap
+from distill.metrics import band, some_band
 from distill.sweeping import cost
 from distill.sweeping.cells import Cell, CellScore, packed, unpacked
 from distill.sweeping.choosing import (
     Choice,
     Setting,
-    band,
     choose,
     held_by_walk,
     recommend,
-    some_band,
     swept_map,
 )
 from distill.sweeping.folds import CALIBRATING, FOLDS, partition, place_of

@@ -14,7 +14,8 @@ from itertools import takewhile
 import numpy as np
 
 from distill.certify import fold_bound
-from distill.findings import Band, Interval, Recommended, Record, SweptMap
+from distill.findings import Recommended, Record, SweptMap
+from distill.metrics import band, some_band
 from distill.sweeping import cost
 from distill.sweeping.cells import Cell, CellScore, unpacked
 from distill.sweeping.maps import FULL, is_seeded, needs_data
@@ -45,24 +46,6 @@ class Setting(Record):
     classes: int
     tolerance: float
     shipped: str
-
-
-def band(values: Sequence[float]) -> Band:
-    """Mean and 95 % interval of Student's t."""
-    from scipy.special import stdtrit
-
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Band(mean=mean, interval=None)
-    quantile = float(stdtrit(len(values) - 1, 0.975))
-    half = quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Band(mean=mean, interval=Interval(low=mean - half, high=mean + half))
-
-
-def some_band(values: Sequence[float | None]) -> Band | None:
-    """The band of what is defined."""
-    there = [value for value in values if value is not None]
-    return band(there) if there else None
 
 
 def choose(cells: Sequence[Cell]) -> Choice:

@@ -16,6 +16,7 @@ from distill.certify import certify, fixed_sequence, losses
 from distill.findings import Certificate, FindingError, Record, Tested
 from distill.metrics import (
     accuracy,
+    band,
     expected_calibration_error,
     macro_f1,
     wilson_interval,
@@ -24,7 +25,7 @@ from distill.metrics import (
 from distill.progress import Progress
 from distill.side_by_side import side_by_side
 from distill.sweeping.cells import cell_name, digest_of, packed, probabilities, unpacked
-from distill.sweeping.choosing import Choice, band
+from distill.sweeping.choosing import Choice
 from distill.sweeping.full import full_heads, logits_of
 from distill.sweeping.maps import FULL, Part, is_seeded, maps_of
 from distill.sweeping.rows import Rows
