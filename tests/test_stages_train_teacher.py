@@ -14,8 +14,9 @@ from distill.errors import StageError
 from distill.findings import Taught
 from distill.progress import Silent
 from distill.stages.train_teacher import train_teacher
+from distill.views import Viewed, Views
 from students import CheckpointError
-from teachers import Teacher
+from teachers import NetworkTeacher, Teacher
 from tests.lessons_examples import CLASSES, SIZES, dataset, image_teacher, opened
 
 
@@ -109,6 +110,66 @@ def test_interrupted_and_started_again_it_ends_with_the_same_bytes(tmp_path: Pat
     teach(tmp_path / "whole")
     files = [tmp_path / part / "teacher.safetensors" for part in ("whole", "cut")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_every_epoch_shows_a_view_of_every_example_that_no_other_epoch_shows(
+    tmp_path: Path,
+) -> None:
+    data, teacher = dataset(), image_teacher()
+    seen: list[bytes] = []
+
+    def prepare(images: Any) -> Any:
+        seen.extend(image.tobytes() for image in images)
+        return teacher.prepare(images)
+
+    assert isinstance(teacher, NetworkTeacher)
+    spied = dataclasses.replace(teacher, prepare=prepare)
+    found, _ = teach(tmp_path, data, teacher=spied, epochs=2, augment="crop")
+    split, rows = data.splits["train"], SIZES["train"]
+    views = Viewed(split.inputs, split.ids, Views(count=2, augment="crop", seed=0), "image")
+    expected = [view.tobytes() for view in views]
+    of_train = [pixels for pixels in seen if pixels in expected]
+    first, second = of_train[:rows], of_train[rows:]
+    assert sorted(first) == sorted(expected[::2])
+    assert sorted(second) == sorted(expected[1::2])
+    assert first != expected[::2]  # shuffled
+    assert found.notes[0] == "taught from a new view of every example each epoch: crop"
+
+
+def test_what_is_taught_from_views_knows_the_task(tmp_path: Path) -> None:
+    found, _ = teach(tmp_path, augment="crop-flip")
+    assert found.test.accuracy > 0.8
+
+
+def test_taught_from_views_and_interrupted_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    class Stopping(Silent):
+        def detail(self, text: str) -> None:
+            if text.startswith("epoch 1"):
+                raise KeyboardInterrupt
+
+    views: dict[str, Any] = {"epochs": 2, "augment": "crop"}
+    with pytest.raises(KeyboardInterrupt):
+        train_teacher(
+            dataset(),
+            image_teacher(),
+            folder=tmp_path / "cut",
+            settings=settings(**views),
+            workers=0,
+            progress=Stopping(),
+        )
+    with pytest.raises(CheckpointError, match='augment = "crop", now it is "crop-flip"'):
+        teach(tmp_path / "cut", **{**views, "augment": "crop-flip"})
+    teach(tmp_path / "cut", **views)
+    teach(tmp_path / "whole", **views)
+    files = [tmp_path / part / "teacher.safetensors" for part in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_views_of_an_unknown_kind_are_refused_before_anything_is_cleared(tmp_path: Path) -> None:
+    teach(tmp_path, epochs=1)
+    with pytest.raises(StageError, match="no augmentation named 'cropp'; did you mean 'crop'"):
+        teach(tmp_path, epochs=1, augment="cropp", overwrite=True)
+    assert (tmp_path / "checkpoints").is_dir()
 
 
 def test_other_settings_or_data_are_refused_until_overwritten(tmp_path: Path) -> None:

@@ -54,12 +54,16 @@ def extract(
 
 def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Taught:
     """The teaching stage on an opened run; finished work is returned as it is."""
+    from distill.augmentations import check_augmentation
     from distill.stages.train_teacher import train_teacher as stage
 
     run, config = opened.run, opened.config
     dataset = opened.dataset
+    views = set() if config.teach.augment else {"augment"}  # runs from before there were any
     made_from = fingerprint(
-        config.teacher.model_dump(exclude={"taught", "layer"}), config.teach, dataset.fingerprint
+        config.teacher.model_dump(exclude={"taught", "layer"}),
+        config.teach.model_dump(exclude=views),
+        dataset.fingerprint,
     )
     finished = recall(run.taught, Taught, made_from=made_from)
     if finished is not None and not overwrite:
@@ -70,6 +74,8 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
             f"{run.teacher} was taught otherwise (another teacher, data, or settings of "
             "teaching); name another folder with --run, or teach it anew with --overwrite"
         )
+    if config.teach.augment:
+        check_augmentation(config.teach.augment, dataset.modality)
     teacher = the_teacher(run, config, dataset, fresh=True)
     opened.keep_config()
     # killed while it is taught anew, the old record must not speak for the new weights

@@ -19,11 +19,13 @@ from distill.errors import StageError
 from distill.findings import Taught
 from distill.metrics import score
 from distill.progress import Progress
+from distill.views import Viewed, Views
 from students import (
     Classifier,
     Evaluation,
     Feed,
     LabelLoss,
+    LoaderFeed,
     Recipe,
     count_parameters,
     evaluate_logits,
@@ -32,6 +34,7 @@ from students import (
     fresh_head,
     in_memory,
     make_feed,
+    shuffled_order,
 )
 from teachers import Teacher, save_teacher
 
@@ -52,22 +55,21 @@ def train_teacher(
     """Teach ``teacher`` the classes of ``dataset``; ``folder`` is then weights for its loader.
 
     The backbone and a linear head on its features learn by cross-entropy from the training rows
-    as they are, without augmentation. The best epoch is chosen on validation; test is read once.
+    as they are, or with ``settings.augment`` from a view of each that no other epoch shows. The
+    best epoch is chosen on validation; test is read once.
     The head starts from the teacher's own where that tells the same classes apart. Killed or
     interrupted, the same call goes on from the last checkpoint in ``folder``; ``overwrite``
     begins again. Raises ``StageError`` for data that cannot teach a classifier.
     """
     splits = _labelled_splits(dataset)
+    feed = _feed(dataset, teacher, settings, workers)
     if overwrite:
         _clear(folder)
     device = str(next(teacher.module.parameters()).device)
     network = Classifier(teacher.module, _head(teacher, dataset, settings.seed))
     network.requires_grad_(True)  # a frozen teacher may say otherwise
-    feeds = {
-        name: make_feed(split.inputs, teacher.prepare, _labels_of(split), workers=workers)
-        for name, split in splits.items()
-        if name != "test"
-    }
+    validation = splits["validation"]
+    held_out = make_feed(validation.inputs, teacher.prepare, {}, workers=workers)
     recipe = Recipe(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -78,17 +80,18 @@ def train_teacher(
         seed=settings.seed,
     )
     begun = time.perf_counter()
-    rows = feeds["train"].rows * settings.epochs
+    rows = len(splits["train"]) * settings.epochs
     with progress.task("train teacher", total=rows, unit="rows") as advance:
         result = fit(
             network,
-            feed=feeds["train"],
+            feed=feed,
             loss=LabelLoss(),
-            evaluate=partial(_evaluate, feeds["validation"], _labels(splits["validation"]), device),
+            evaluate=partial(_evaluate, held_out, _labels(validation), device),
             recipe=recipe,
             folder=folder,
-            settings=_made_by(dataset, teacher),
+            settings=_made_by(dataset, teacher, settings.augment),
             device=device,
+            order=partial(_order, len(splits["train"]), settings),
             on_rows=advance,
             on_epoch=partial(_tell, progress),
         )
@@ -106,8 +109,33 @@ def train_teacher(
         validation_accuracy=result.best.accuracy,
         test=score(_labels(test), predicted, dataset.classes),
         seconds=max(result.seconds, time.perf_counter() - begun),
-        notes=result.notes,
+        notes=(*_notes(settings), *result.notes),
     )
+
+
+def _feed(dataset: Dataset, teacher: Teacher, settings: TeachConfig, workers: int) -> Feed:
+    """The training rows, or a view of each for every epoch, made when it is its turn."""
+    split = dataset.splits["train"]
+    if not settings.augment:
+        return make_feed(split.inputs, teacher.prepare, _labels_of(split), workers=workers)
+    views = Views(count=settings.epochs, augment=settings.augment, seed=settings.seed)
+    viewed = Viewed(split.inputs, split.ids, views, dataset.modality)
+    labels = torch.from_numpy(_labels(split)).repeat_interleave(views.count)
+    return LoaderFeed(viewed, teacher.prepare, {"labels": in_memory(labels)}, workers)
+
+
+def _order(examples: int, settings: TeachConfig, epoch: int) -> list[np.ndarray]:
+    """Every example once, shuffled; where there are views, that of this epoch."""
+    order = shuffled_order(examples, settings.batch_size, seed=settings.seed, epoch=epoch)
+    if not settings.augment:
+        return order
+    return [rows * settings.epochs + epoch - 1 for rows in order]
+
+
+def _notes(settings: TeachConfig) -> tuple[str, ...]:
+    if not settings.augment:
+        return ()
+    return (f"taught from a new view of every example each epoch: {settings.augment}",)
 
 
 def _labelled_splits(dataset: Dataset) -> dict[str, Split]:
@@ -137,9 +165,10 @@ def _head(teacher: Teacher, dataset: Dataset, seed: int) -> nn.Linear:
     return fresh_head(teacher.card.dim, len(dataset.classes), seed=seed).to(device)
 
 
-def _made_by(dataset: Dataset, teacher: Teacher) -> Mapping[str, Any]:
+def _made_by(dataset: Dataset, teacher: Teacher, augment: str) -> Mapping[str, Any]:
     card = teacher.card
     return {
+        **({"augment": augment} if augment else {}),  # absent in what was begun without a word
         "teacher": card.name,
         "teacher_weights": card.weights,
         "preprocessing": dict(card.preprocessing),
