@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.allocator import memory_kept
-from distill.lessons import StoreRows
+from distill.stored import StoreRows
 from stores import FeatureStore, StoreSpec, create_store, open_store
 from students import (
     Evaluation,

@@ -1,28 +1,22 @@
-"""What a student is taught: the data's inputs beside the stored rows of the same examples.
+"""What a student is taught: the data's inputs beside the stored rows of the same examples."""
 
-Rows belong together by id, never by position: a store made from other examples, or with other
-labels, is refused.
-"""
-
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-import torch
-from jaxtyping import Float32, Int64
-from torch import Tensor
+from jaxtyping import Int64
 
-from distill.datasets import Split
-from distill.errors import StageError
+from distill.datasets import Dataset
+from distill.stored import WINDOW, StoreRows, fits_in_memory, logits_of
 from stores import FeatureStore
-from students import FittedHead
+from students import FittedHead, in_memory, shuffled_order, windowed_order
 from teachers import Prepare
 
-MEMORY = 1 << 30  # bytes of targets that are simply loaded
-WINDOW = 8  # chunks that are open at once where they are not
-NEEDED = ("train", "validation", "test")
+UNLABELLED = -1
+VIEWS, POOL = "views", "unlabeled"  # splits of a store beside those of the data
+
+Rows = Int64[np.ndarray, " rows"]
 
 
 @final
@@ -39,19 +33,22 @@ class Lesson:
     teacher_parameters: int  # backbone and full head
     prepare: Prepare  # inputs -> prepared batch, as the student sees it
     preprocessing: Mapping[str, Any]  # the same in plain values, to be done again at prediction
+    pool: Dataset | None = None  # what the unlabeled rows were made of
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Matched:
-    """One split: entry *i* of all belongs to the same example, in the stores' order."""
+    """Stored rows and their inputs: entry *i* of all belongs to the same view of one example."""
 
     name: str
     ids: Int64[np.ndarray, " rows"]
-    labels: Int64[np.ndarray, " rows"]
+    labels: Int64[np.ndarray, " rows"]  # -1 where there is none
     inputs: Sequence[Any]
     targets: FeatureStore
     features: FeatureStore
+    views: int = 1  # of each example, stored one after the other
+    used: int = 1  # of them, the first ones
 
 
 @final
@@ -72,136 +69,124 @@ class Reordered(Sequence[Any]):
         return self.inputs[int(self.rows[index])]
 
 
-def match(lesson: Lesson, splits: Mapping[str, Split]) -> dict[str, Matched]:
-    """Train, validation and test, matched; ``StageError`` says what does not fit."""
-    return {name: _match(name, lesson, splits) for name in NEEDED}
+@final
+@dataclass(frozen=True, eq=False)
+class Joined(Sequence[Any]):
+    """Inputs of several parts, one after the other."""
 
+    parts: tuple[Sequence[Any], ...]
 
-def _match(name: str, lesson: Lesson, splits: Mapping[str, Split]) -> Matched:
-    for what, stores in (
-        ("the projected store", lesson.targets),
-        ("the store of features", lesson.features),
-    ):
-        if name not in stores:
-            raise StageError(f"{what} lacks the {name} split; run extract and project again")
-    if name not in splits or len(splits[name].ids) == 0:
-        raise StageError(f"the data have no examples in their {name} split")
-    split, targets, features = splits[name], lesson.targets[name], lesson.features[name]
-    for store in (targets, features):
-        if store.spec.views != 1:
-            raise StageError(
-                f"{store.path} holds {store.spec.views} views of each example; a student is "
-                f"taught from one"
-            )
-    ids = targets.ids()
-    if not np.array_equal(ids, features.ids()):
-        raise StageError(
-            f"{targets.path} and {features.path} hold different examples; run project again"
-        )
-    rows = _rows_of(split, ids, str(targets.path))
-    labels = targets.labels()
-    if split.labels is not None and not np.array_equal(split.labels[rows], labels):
-        at = int(np.flatnonzero(split.labels[rows] != labels)[0])
-        raise StageError(
-            f"example {ids[at]} has label {labels[at]} in {targets.path} and "
-            f"{split.labels[rows][at]} in the data; run extract and project again"
-        )
-    same_order = np.array_equal(rows, np.arange(len(rows)))
-    inputs = split.inputs if same_order else Reordered(split.inputs, rows)
-    return Matched(
-        name=name, ids=ids, labels=labels, inputs=inputs, targets=targets, features=features
-    )
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
 
-
-def _rows_of(
-    split: Split, ids: Int64[np.ndarray, " rows"], where: str
-) -> Int64[np.ndarray, " rows"]:
-    """For each stored example, its row in the data."""
-    order = np.argsort(split.ids, kind="stable")
-    known = split.ids[order]
-    if len(np.unique(known)) != len(known):
-        raise StageError(f"the {split.name} split gives several examples the same id")
-    if not np.array_equal(np.sort(ids), known):
-        lost, strange = np.setdiff1d(known, ids), np.setdiff1d(ids, known)
-        only = (
-            f"example {lost[0]} is only in the data"
-            if len(lost)
-            else (
-                f"example {strange[0]} is only in the store"
-                if len(strange)
-                else "an id stands twice"
-            )
-        )
-        raise StageError(
-            f"{where} holds other examples than the data ({split.name}: {len(ids)} rows stored, "
-            f"{len(known)} in the data; {only}); run extract and project again"
-        )
-    rows: Int64[np.ndarray, " rows"] = order[np.searchsorted(known, ids)]
-    return rows
+    def __getitem__(self, index: Any) -> Any:
+        """One example, or a slice of them still closed."""
+        if isinstance(index, slice):
+            return Reordered(self, np.arange(len(self), dtype=np.int64)[index])
+        left = int(index)
+        for part in self.parts:
+            if left < len(part):
+                return part[left]
+            left -= len(part)
+        raise IndexError(index)
 
 
 @final
-class StoreRows:
-    """Target rows of a store, as tensors, by row number.
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The rows a student is trained on: those of the train split, then those of the pool.
 
-    Loaded at once where they take at most ``MEMORY`` bytes; otherwise chunks are read as they
-    are asked for and the last ``WINDOW`` of them kept, which suits ``windowed_order``.
+    Rows are numbered through all parts. An epoch learns one view of every example.
     """
 
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
-        fits = fits_in_memory(store)
-        self._all = torch.from_numpy(_float32(store.features())) if fits else None
-        self._chunks: OrderedDict[int, Float32[np.ndarray, "rows dim"]] = OrderedDict()
+    parts: tuple[Matched, ...]
 
-    def __call__(self, rows: Int64[np.ndarray, " rows"]) -> Tensor:
-        """Rows (rows, dim) float32, in the order asked for."""
-        if self._all is not None:
-            return self._all.index_select(0, torch.from_numpy(rows))
-        size = self._store.spec.chunk_rows
-        found = np.empty((len(rows), self._store.spec.dim), dtype=np.float32)
-        for index in np.unique(rows // size):
-            here = rows // size == index
-            found[here] = self._chunk(int(index))[rows[here] - index * size]
-        return torch.from_numpy(found)
+    @property
+    def rows(self) -> int:
+        """Stored rows, all views of all parts."""
+        return sum(len(part.ids) for part in self.parts)
 
-    def _chunk(self, index: int) -> Float32[np.ndarray, "rows dim"]:
-        if index not in self._chunks:
-            self._chunks[index] = _float32(self._store.features(*self._store.spec.rows_of(index)))
-            if len(self._chunks) > WINDOW:
-                self._chunks.popitem(last=False)
-        self._chunks.move_to_end(index)
-        return self._chunks[index]
+    @property
+    def inputs(self) -> Sequence[Any]:
+        """The inputs of all rows, made when they are asked for."""
+        return self.parts[0].inputs if len(self.parts) == 1 else self._joined()
 
+    def _joined(self) -> Joined:
+        return Joined(tuple(part.inputs for part in self.parts))
 
-def fits_in_memory(store: FeatureStore) -> bool:
-    """Whether the rows take at most ``MEMORY`` bytes as float32."""
-    return store.spec.rows * store.spec.dim * 4 <= MEMORY
+    @property
+    def views(self) -> int:
+        """How many views of a training example are learned; 0 when it is the example itself."""
+        return self.parts[0].used if self.parts[0].name == VIEWS else 0
 
+    @property
+    def labels(self) -> Int64[np.ndarray, " rows"]:
+        """Class of each row; -1 in the pool."""
+        return np.concatenate([part.labels for part in self.parts])
 
-def blocks(store: FeatureStore) -> Iterator[Float32[np.ndarray, "rows dim"]]:
-    """Read the features of a store chunk by chunk, as float32."""
-    for index in range(store.spec.chunks):
-        yield _float32(store.features(*store.spec.rows_of(index)))
+    @property
+    def target_stores(self) -> tuple[FeatureStore, ...]:
+        """Projected rows, by part."""
+        return tuple(part.targets for part in self.parts)
 
+    @property
+    def feature_stores(self) -> tuple[FeatureStore, ...]:
+        """Full-width rows, by part."""
+        return tuple(part.features for part in self.parts)
 
-def logits_of(head: FittedHead, store: FeatureStore) -> Float32[np.ndarray, "rows classes"]:
-    """Compute the head's logits of every stored row; the features pass by chunk by chunk."""
-    return np.concatenate([rows @ head.weight.T + head.bias for rows in blocks(store)])
+    @property
+    def labelled(self) -> "Material":
+        """Without the pool."""
+        return Material(tuple(part for part in self.parts if part.name != POOL))
 
+    def take_targets(self) -> StoreRows:
+        """Projected rows (rows, k) float32, by row number."""
+        return StoreRows(*self.target_stores)
 
-def spread(store: FeatureStore) -> float:
-    """Root mean square deviation of all numbers from their column's mean.
+    def take_features(self) -> StoreRows:
+        """The teacher's rows (rows, dim) float32, by row number."""
+        return StoreRows(*self.feature_stores)
 
-    The mean is of the first pass, so the second loses no digits to large means. A store whose
-    rows are all the same has spread 1: there is nothing to scale by.
-    """
-    total = sum(block.sum(axis=0, dtype=np.float64) for block in blocks(store))
-    mean = np.asarray(total) / store.spec.rows
-    squares = sum(float(np.square(block - mean).sum()) for block in blocks(store))
-    deviation = float(np.sqrt(squares / (store.spec.rows * store.spec.dim)))
-    return deviation or 1.0
+    def take_logits(self, head: FittedHead) -> Any:
+        """What ``head`` says of the teacher's rows: (rows, classes) float32, by row number."""
+        return in_memory(np.concatenate([logits_of(head, store) for store in self.feature_stores]))
 
+    def take_labels(self) -> Any:
+        """Labels (rows,), by row number."""
+        return in_memory(self.labels)
 
-def _float32(rows: np.ndarray) -> Float32[np.ndarray, "rows dim"]:
-    return np.ascontiguousarray(rows, dtype=np.float32)
+    def order(self, epoch: int, *, batch_size: int, seed: int) -> list[Rows]:
+        """Deal the rows of each batch of an epoch: one view of every example, shuffled.
+
+        Alike for all students; in windows of chunks where the targets stay on disk.
+        """
+        chosen = self.rows_of(epoch)
+        if all(fits_in_memory(store) for store in self.target_stores):
+            places = shuffled_order(len(chosen), batch_size, seed=seed, epoch=epoch)
+            whole = len(chosen) == self.rows
+            return places if whole else [chosen[batch] for batch in places]
+        if len(chosen) == self.rows:
+            return self._windowed(epoch, batch_size, seed)
+        (every,) = self._windowed(epoch, self.rows, seed)
+        wanted = np.zeros(self.rows, dtype=bool)
+        wanted[chosen] = True
+        kept = every[wanted[every]]
+        return [kept[start : start + batch_size] for start in range(0, len(kept), batch_size)]
+
+    def _windowed(self, epoch: int, batch_size: int, seed: int) -> list[Rows]:
+        chunk = self.parts[0].targets.spec.chunk_rows
+        return windowed_order(
+            self.rows, batch_size, seed=seed, epoch=epoch, chunk=chunk, window=WINDOW
+        )
+
+    def rows_of(self, epoch: int) -> Rows:
+        """The rows of an epoch, from 1: example i in its view (epoch - 1 + i) modulo those used.
+
+        Another view for each neighbour, so that every epoch holds all of them in equal shares.
+        """
+        found, start = [], 0
+        for part in self.parts:
+            examples = np.arange(len(part.ids) // part.views, dtype=np.int64)
+            found.append(start + examples * part.views + (epoch - 1 + examples) % part.used)
+            start += len(part.ids)
+        return np.concatenate(found)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from students.blueprint import Blueprint
 from students.checkpoint import read_tensors, write_tensors
-from students.encoders import Classifier, build
+from students.encoders import Classifier, Encoder, build
 from students.errors import CheckpointError, StudentError
 
 FORMAT = 1
@@ -34,7 +34,7 @@ class SavedStudent:
 
 def save_student(
     path: Path,
-    encoder: nn.Module,
+    encoder: Encoder,
     *,
     weight: Tensor,
     bias: Tensor,
@@ -44,10 +44,10 @@ def save_student(
     made_by: Mapping[str, Any],
 ) -> None:
     """Write the encoder and its linear head (classes, dim_out) to ``path``."""
-    if weight.shape != (len(classes), blueprint.dim_out):
+    if weight.shape != (len(classes), encoder.dim_out):
         raise StudentError(
             f"a head of shape {tuple(weight.shape)} does not fit {len(classes)} classes and a "
-            f"student of width {blueprint.dim_out}"
+            f"student of width {encoder.dim_out}"
         )
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     card = {
@@ -74,7 +74,7 @@ def load_student(path: Path) -> SavedStudent:
     blueprint = _blueprint(card["blueprint"], path)
     classes = tuple(card["classes"])
     encoder = build(blueprint)
-    head = nn.Linear(blueprint.dim_out, len(classes))
+    head = nn.Linear(encoder.dim_out, len(classes))
     network = Classifier(encoder, head)
     try:
         network.load_state_dict(tensors)

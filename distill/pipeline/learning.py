@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from distill.config import Config
-from distill.findings import Heads, Projected, Students
+from distill.findings import Heads, Students
 from distill.options import STUDENT, HeadOptions, StudentOptions, overrides
 from distill.pipeline.building import (
     command,
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from distill.datasets import Dataset
     from distill.lessons import Lesson
     from stores import FeatureStore
+
+FULL = "full"  # the head on the features as they are, and these as a target
 
 Stores = dict[str, "FeatureStore"]
 
@@ -90,11 +92,11 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
             f"the features of {run.folder} were imported: a student needs the inputs they were "
             "made from; extract them with a teacher, or stop at `distill train-head`"
         )
-    chosen, targets = _chosen(opened, full, progress)
+    name, targets = _chosen(opened, full, progress)
     dataset = opened.dataset
     _same_data(run, dataset, full)
     fit_heads(opened, progress=progress)
-    lesson = _lesson(opened, dataset, chosen, targets, full)
+    lesson = _lesson(opened, dataset, name, targets, full)
     opened.keep_config()
     return stage(
         dataset,
@@ -140,29 +142,36 @@ def _same_data(run: Run, dataset: "Dataset", full: Stores) -> None:
         )
 
 
-def _chosen(opened: Opened, full: Stores, progress: Progress) -> tuple[Projected, Stores]:
-    """The projected store that the config's kind, factor and first seed name."""
+def _chosen(opened: Opened, full: Stores, progress: Progress) -> tuple[str, Stores]:
+    """Name and splits of what is learned: a projected store, or the features as they are.
+
+    The config's kind, factor and first seed name the store. Factor 1, and features that were
+    projected as they were made, are learned as they are.
+    """
     from distill.stages.project import dim_for_factor
 
     run, config = opened.run, opened.config
     settings = config.project
-    k = dim_for_factor(full["train"].spec.dim, config.student.factor)
-    name = map_name(settings.kind, k, settings.seeds[0])
+    dim = full["train"].spec.dim
+    name = map_name(settings.kind, dim_for_factor(dim, config.student.factor), settings.seeds[0])
     there = {found.name: (found, stores) for found, stores in projected_stores(run, full, progress)}
-    if name not in there:
-        known = ", ".join(
-            f"{found.name} (--factor {found.factor_asked:g})" for found, _ in there.values()
-        )
-        words = command(run, f"project --factor {config.student.factor:g}")
-        raise UserError(
-            f"no projected store {name} (factor {config.student.factor:g}) in {run.folder}: run "
-            f"{words} first" + (f", or choose from {known}" if known else "")
-        )
-    return there[name]
+    if name in there:
+        return name, there[name][1]
+    made_small = "projection" in full["train"].spec.made_by
+    if config.student.factor == 1 or made_small:
+        return FULL, full
+    known = ", ".join(
+        f"{found.name} (--factor {found.factor_asked:g})" for found, _ in there.values()
+    )
+    words = command(run, f"project --factor {config.student.factor:g}")
+    raise UserError(
+        f"no projected store {name} (factor {config.student.factor:g}) in {run.folder}: run "
+        f"{words} first" + (f", or choose from {known}" if known else "")
+    )
 
 
 def _lesson(
-    opened: Opened, dataset: "Dataset", chosen: Projected, targets: Stores, full: Stores
+    opened: Opened, dataset: "Dataset", name: str, targets: Stores, full: Stores
 ) -> "Lesson":
     from distill.lessons import Lesson
     from students import load_head
@@ -173,20 +182,22 @@ def _lesson(
     # the student sees what the teacher sees unless told another size
     seen = teacher if size == 0 else the_teacher(run, config, dataset, image_size=size)
     classes = full["train"].spec.classes
-    head, _ = load_head(
-        run.heads / chosen.name / "head.safetensors", dim=chosen.dim_out, classes=classes
-    )
-    full_head, _ = load_head(
-        run.heads / "full" / "head.safetensors", dim=chosen.dim_in, classes=classes
-    )
+    heads = {
+        at: load_head(
+            run.heads / at / "head.safetensors", dim=stores["train"].spec.dim, classes=classes
+        )[0]
+        for at, stores in ((name, targets), (FULL, full))
+    }
+    full_head = heads[FULL]
     return Lesson(
-        target=chosen.name,
+        target=name,
         targets=targets,
         features=full,
-        head=head,
+        head=heads[name],
         full_head=full_head,
         teacher=full["train"].spec.made_by["weights"],
         teacher_parameters=teacher.card.parameters + full_head.weight.size + full_head.bias.size,
         prepare=seen.prepare,
         preprocessing=seen.card.preprocessing,
+        pool=opened.pool if "unlabeled" in full else None,
     )

@@ -1,0 +1,79 @@
+"""What a way of teaching is given, and the network that it gives back, ready to learn."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast, final
+
+import numpy as np
+from torch import Tensor, nn
+
+from distill.config import StudentConfig
+from distill.lessons import Lesson, Material
+from students import Blueprint, Classifier, Encoder, FittedHead, build, fresh_head
+
+Take = Callable[[np.ndarray], Tensor]
+Loss = Callable[[Any, dict[str, Tensor]], Tensor]  # what the network gives, targets -> scalar
+
+
+def _nothing() -> None:
+    """Serve where nothing has to be done after training."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pupil:
+    """A network about to learn."""
+
+    network: nn.Module  # what is trained; may hold parts that help only while it learns
+    student: Classifier  # what is kept of it: the same modules
+    targets: Mapping[str, Take]  # what each training row is compared with
+    loss: Loss
+    fold: Callable[[], None] = _nothing  # after training: put into the student what belongs there
+    material: Material | None = None  # the rows it can learn, where those are not all
+    prefixes: Mapping[int, FittedHead] | None = None  # heads of widths below the student's
+
+    @property
+    def encoder(self) -> Encoder:
+        """The student without its head."""
+        return cast(Encoder, self.student.encoder)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Desk:
+    """All that a way of teaching may use."""
+
+    blueprint: Blueprint
+    lesson: Lesson
+    train: Material
+    settings: StudentConfig
+    device: str
+
+    @property
+    def classes(self) -> int:
+        """How many classes the heads tell apart."""
+        return len(self.lesson.full_head.bias)
+
+    def encoder(self, dim_out: int | None = None) -> Encoder:
+        """The network with the initial weights of the settings' seed.
+
+        ``dim_out`` is the blueprint's unless given; 0 asks for the body's own width, no neck.
+        """
+        width = self.blueprint.dim_out if dim_out is None else dim_out
+        blueprint = replace(self.blueprint, dim_out=width)
+        return build(blueprint, weights=self.settings.weights, seed=self.settings.seed)
+
+    def head(self, dim: int) -> nn.Linear:
+        """A linear head with random weights of the settings' seed."""
+        return fresh_head(dim, self.classes, seed=self.settings.seed)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way to teach, and what decides its result beside the recipe, the data and the network."""
+
+    make: Callable[[Desk], Pupil]
+    settings: tuple[str, ...] = ()  # of the student's config
+    targets: bool = False  # compares with the projected rows, or begins with their head
+    features: bool = False  # compares with full-width rows, or with the full head's logits

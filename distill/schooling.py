@@ -1,0 +1,315 @@
+"""One school for all students of a lesson: the same inputs, validation, record and files for each.
+
+``train-student`` and ``compare-students`` teach here; what differs between two students is their
+method and their settings.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import nn
+
+from distill.config import StudentConfig, fingerprint
+from distill.datasets import Dataset
+from distill.desk import Desk, Pupil
+from distill.findings import Student
+from distill.lessons import Lesson, Matched, Material
+from distill.matching import match, material
+from distill.metrics import accuracy, difference, score
+from distill.progress import Progress
+from distill.pupils import METHODS
+from distill.runs import recall, remember
+from distill.stored import blocks
+from students import (
+    Blueprint,
+    Evaluation,
+    Feed,
+    FitResult,
+    FittedHead,
+    Recipe,
+    count_parameters,
+    evaluate_logits,
+    fit,
+    forward_rows,
+    make_feed,
+    plain_settings,
+    read_card,
+    same_settings,
+    save_student,
+    with_targets,
+    write_tensors,
+)
+from teachers import save_prepare
+
+FILE, RECORD, PREDICTIONS = "student.safetensors", "student.json", "predictions.safetensors"
+CLEAN = "learned the rows of clean inputs and saw clean inputs: no augmentation"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class School:
+    """What all students of one lesson share. Inputs are prepared once, when first asked for."""
+
+    dataset: Dataset
+    lesson: Lesson
+    workers: int
+    device: str
+    progress: Progress
+    splits: Mapping[str, Matched]  # train, validation and test as they are
+    _feeds: dict[Any, Feed] = field(default_factory=dict)
+    _materials: dict[Any, Material] = field(default_factory=dict)
+
+    def feed(self, split: str) -> Feed:
+        """The inputs of a split, without targets."""
+        return self._feed(split, self.splits[split].inputs)
+
+    def material(self, settings: StudentConfig) -> Material:
+        """The rows that these settings learn from."""
+        key = (settings.views, settings.pool)
+        if key not in self._materials:
+            self._materials[key] = material(
+                self.lesson, self.dataset, views=settings.views, pool=settings.pool
+            )
+        return self._materials[key]
+
+    def desk(self, settings: StudentConfig) -> Desk:
+        """All that a method makes a pupil of."""
+        return Desk(
+            blueprint=self.blueprint(settings),
+            lesson=self.lesson,
+            train=self.material(settings),
+            settings=settings,
+            device=self.device,
+        )
+
+    def blueprint(self, settings: StudentConfig) -> Blueprint:
+        """The network of these settings."""
+        lesson = self.lesson
+        tokenizer = getattr(lesson.prepare, "tokenizer", None)
+        size = settings.image_size or lesson.preprocessing.get("image_size", 0)
+        return Blueprint(
+            name=settings.name,
+            dim_out=lesson.targets["train"].spec.dim,
+            modality=self.dataset.modality,
+            options=plain_settings(settings.options),
+            image_size=int(size),
+            vocabulary=0 if tokenizer is None else len(tokenizer),
+            padding_id=0 if tokenizer is None else int(tokenizer.pad_token_id or 0),
+        )
+
+    def teach(
+        self, method: str, settings: StudentConfig, folder: Path, *, overwrite: bool = False
+    ) -> Student:
+        """Read back or train the student of one method in ``folder``.
+
+        Finished with the same settings, it is returned as it is; with other settings it raises
+        ``CheckpointError`` that names one of them, unless ``overwrite``. Killed or interrupted,
+        the same call goes on from the last checkpoint. Epochs are chosen on validation; test is
+        read once.
+        """
+        made_by = self._made_by(method, settings)  # refuses what does not fit, before any work
+        if overwrite and folder.exists():
+            shutil.rmtree(folder)
+        if (folder / FILE).is_file():
+            then = read_card(folder / FILE)["made_by"]
+            same_settings(made_by, then, what=f"the student in {folder}")
+            earlier = recall(folder / RECORD, Student)
+            if earlier is not None:
+                self.progress.say(f"{folder.name} is trained already")
+                return earlier
+        found = self._train(method, settings, folder, made_by)
+        remember(folder / RECORD, found, made_from=fingerprint(made_by))
+        return found
+
+    def _feed(self, key: Any, inputs: Any) -> Feed:
+        if key not in self._feeds:
+            self._feeds[key] = make_feed(inputs, self.lesson.prepare, {}, workers=self.workers)
+        return self._feeds[key]
+
+    def _train(
+        self, method: str, settings: StudentConfig, folder: Path, made_by: Mapping[str, Any]
+    ) -> Student:
+        desk = self.desk(settings)
+        pupil = METHODS[method].make(desk)
+        train, recipe = pupil.material or desk.train, recipe_of(settings)
+        key = tuple(id(part.inputs) for part in train.parts)
+        rows = len(train.rows_of(1)) * recipe.epochs
+        with self.progress.task(folder.name, total=rows, unit="rows") as advance:
+            result = fit(
+                pupil.network,
+                feed=with_targets(self._feed(key, train.inputs), pupil.targets),
+                loss=pupil.loss,
+                evaluate=partial(self._evaluate, pupil),
+                recipe=recipe,
+                folder=folder,
+                settings=made_by,
+                device=self.device,
+                order=partial(train.order, batch_size=recipe.batch_size, seed=recipe.seed),
+                on_rows=advance,
+                on_epoch=partial(_tell, self.progress),
+            )
+        pupil.fold()
+        predicted = self._logits(pupil, "test").argmax(axis=1)
+        self._save(desk, pupil, folder, made_by, predicted)
+        return self._record(desk, method, folder.name, result, pupil, predicted)
+
+    def _logits(self, pupil: Pupil, split: str) -> Float32[np.ndarray, "rows classes"]:
+        return forward_rows(pupil.student, self.feed(split), device=self.device)
+
+    def _evaluate(self, pupil: Pupil, network: nn.Module) -> Evaluation:
+        del network  # the pupil's: the same weights, and the head with them
+        return evaluate_logits(self._logits(pupil, "validation"), self.splits["validation"].labels)
+
+    def _save(
+        self,
+        desk: Desk,
+        pupil: Pupil,
+        folder: Path,
+        made_by: Mapping[str, Any],
+        predicted: Int64[np.ndarray, " rows"],
+    ) -> None:
+        test, student = self.splits["test"], pupil.student
+        rows = {"ids": torch.from_numpy(test.ids), "predicted": torch.from_numpy(predicted)}
+        write_tensors(folder / PREDICTIONS, rows, {"split": "test", "student": folder.name})
+        save_prepare(folder, self.lesson.prepare)
+        pairs = not isinstance(test.inputs[0], str) and self.dataset.modality == "text"
+        save_student(
+            folder / FILE,
+            pupil.encoder,
+            weight=student.head.weight,
+            bias=student.head.bias,
+            blueprint=_built(desk, pupil),
+            classes=self.dataset.classes,
+            preprocessing={**self.lesson.preprocessing, "pairs": pairs},
+            made_by=made_by,
+        )
+
+    def _record(
+        self,
+        desk: Desk,
+        method: str,
+        name: str,
+        result: FitResult,
+        pupil: Pupil,
+        predicted: Int64[np.ndarray, " rows"],
+    ) -> Student:
+        test, lesson = self.splits["test"], self.lesson
+        teachers = np.concatenate(
+            [lesson.full_head.predict(rows) for rows in blocks(test.features)]
+        )
+        return Student(
+            name=name,
+            network=desk.settings.name,
+            method=method,
+            target=lesson.target if method == "subspace" else "",
+            dim_out=pupil.student.head.in_features,
+            classes=len(self.dataset.classes),
+            parameters=count_parameters(pupil.student),
+            teacher_parameters=lesson.teacher_parameters,
+            epochs=result.epochs,
+            best_epoch=result.best_epoch,
+            validation_accuracy=result.best.accuracy,
+            test=score(test.labels, predicted, self.dataset.classes),
+            difference=difference(test.labels, predicted, teachers, name="full"),
+            agreement=accuracy(teachers, predicted),
+            seed=desk.settings.seed,
+            seconds=result.seconds,
+            notes=(_sees(pupil.material or desk.train), *result.notes),
+        )
+
+    def _made_by(self, method: str, settings: StudentConfig) -> dict[str, Any]:
+        """All that decides the weights beside the recipe; flat, so that a difference has a name."""
+        lesson, blueprint, way = self.lesson, self.blueprint(settings), METHODS[method]
+        train = self.material(settings)
+        made: dict[str, Any] = {
+            "method": method,
+            "network": settings.name,
+            "options": settings.options,
+            "weights": _weights(settings.weights),
+            "embeddings": settings.embeddings,
+            "dim_out": blueprint.dim_out,
+            "image_size": blueprint.image_size,
+            "dataset": self.dataset.fingerprint,
+            "classes": list(self.dataset.classes),
+            "teacher": lesson.teacher,
+            "preprocessing": dict(lesson.preprocessing),
+            "views": train.views,
+            "pool": [store.digest for store in train.target_stores[1:]],
+        }
+        made |= {name: getattr(settings, name) for name in way.settings}
+        if way.targets:
+            stores = [*train.target_stores, self.splits["validation"].targets]
+            made |= {"target": [store.digest for store in stores], "head": _digest(lesson.head)}
+        if way.features or (way.targets and settings.kl_weight):
+            made |= {
+                "features": [store.digest for store in train.feature_stores],
+                "full_head": _digest(lesson.full_head),
+            }
+        return plain_settings({**asdict(recipe_of(settings)), **made})
+
+
+def open_school(
+    dataset: Dataset, lesson: Lesson, *, workers: int, device: str, progress: Progress
+) -> School:
+    """Match the stores with the data; ``StageError`` says what does not fit."""
+    return School(
+        dataset=dataset,
+        lesson=lesson,
+        workers=workers,
+        device=device,
+        progress=progress,
+        splits=match(lesson, dataset.splits),
+    )
+
+
+def recipe_of(settings: StudentConfig) -> Recipe:
+    """How to train, of a student's settings."""
+    names = [entry.name for entry in fields(Recipe) if entry.name in StudentConfig.model_fields]
+    return Recipe(**{name: getattr(settings, name) for name in names})
+
+
+def _sees(train: Material) -> str:
+    pool = sum(len(part.ids) // part.views for part in train.parts[1:])
+    beside = f"; {pool} unlabeled examples beside them" if pool else ""
+    if train.views == 0:
+        return CLEAN + beside
+    return (
+        f"learned {train.views} stored views of every example, another each epoch, and saw the "
+        f"very same views{beside}"
+    )
+
+
+def _built(desk: Desk, pupil: Pupil) -> Blueprint:
+    """The blueprint that gives the encoder that is kept: 0 where it has no neck."""
+    encoder = pupil.encoder
+    dim_out = 0 if isinstance(encoder.neck, nn.Identity) else encoder.dim_out
+    return replace(desk.blueprint, dim_out=dim_out)
+
+
+def _weights(name: str) -> str:
+    """Name a file by its content: where it lies changes nothing."""
+    path = Path(name)
+    return f"sha256:{_sha256(path.read_bytes())}" if path.is_file() else name
+
+
+def _digest(head: FittedHead) -> str:
+    return f"sha256:{_sha256(head.weight.tobytes() + head.bias.tobytes())}"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _tell(progress: Progress, entry: Mapping[str, Any]) -> None:
+    progress.detail(
+        f"epoch {entry['epoch']}: loss {entry['loss']:.4f}, validation accuracy "
+        f"{entry['validation_accuracy']:.1%}, {entry['rows_per_second']:.0f} rows/s"
+    )
