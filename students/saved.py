@@ -4,7 +4,7 @@ The card stands in the file's metadata, so weights and card cannot be mixed up; 
 written whole or not at all and carries a digest of its tensors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -71,20 +71,12 @@ def load_student(path: Path) -> SavedStudent:
             f"{path} has format {card.get('format')!r} and this version reads {FORMAT}; "
             f"train the student again"
         )
-    blueprint = _blueprint(card["blueprint"], path)
+    blueprint = read_blueprint(card["blueprint"], path)
     classes = tuple(card["classes"])
-    encoder = build(blueprint)
-    head = nn.Linear(encoder.dim_out, len(classes))
-    network = Classifier(encoder, head)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the weights in {path} do not fit the network {blueprint.name} that its card names; "
-            f"train the student again"
-        ) from error
+    network = unfilled(blueprint, classes)
+    fill(network, tensors, blueprint, path)
     return SavedStudent(
-        network=network.eval(),
+        network=network,
         blueprint=blueprint,
         classes=classes,
         preprocessing=card["preprocessing"],
@@ -107,8 +99,29 @@ def carried_head(weight: Tensor, bias: Tensor) -> nn.Linear:
     return head.requires_grad_(False)
 
 
-def _blueprint(data: Mapping[str, Any], path: Path) -> Blueprint:
+def read_blueprint(data: Any, path: Path) -> Blueprint:
+    """Rebuild the blueprint in a card; ``CheckpointError`` for one of other keys."""
     known = {entry.name for entry in fields(Blueprint)}
-    if set(data) != known:
+    if not isinstance(data, Mapping) or set(data) != known:
         raise CheckpointError(f"the card in {path} does not describe a student network")
     return Blueprint(**data)
+
+
+def unfilled(blueprint: Blueprint, classes: Sequence[str]) -> Classifier:
+    """Build the network of a student, with whatever weights."""
+    encoder = build(blueprint)
+    return Classifier(encoder, nn.Linear(encoder.dim_out, len(classes)))
+
+
+def fill(
+    network: Classifier, tensors: Mapping[str, Tensor], blueprint: Blueprint, path: Path
+) -> None:
+    """Give the network its weights, all of them, and put it into eval mode."""
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights in {path} do not fit the network {blueprint.name} that its card names; "
+            f"train the student again"
+        ) from error
+    network.eval()
