@@ -1,5 +1,6 @@
 """Student networks, linear heads and the loop that trains them."""
 
+from students.attenuation import Attenuation, fit_attenuation
 from students.blueprint import Blueprint
 from students.checkpoint import plain_settings, read_tensors, same_settings, write_tensors
 from students.distances import DISTANCES, get_distance
@@ -50,14 +51,25 @@ from students.saved import SavedStudent, carried_head, load_student, read_card, 
 from students.state import FitResult
 from students.steps import place
 from students.training import fit
+from students.treatments import averaged_over_views, class_means, label_shrunk
+from students.whitening import (
+    COORDINATES,
+    Coordinates,
+    mean_and_covariance,
+    standardise,
+    whiten,
+)
 
 __all__ = [
+    "COORDINATES",
     "DISTANCES",
     "UNLABELLED",
+    "Attenuation",
     "Batch",
     "Blueprint",
     "CheckpointError",
     "Classifier",
+    "Coordinates",
     "DivergedError",
     "Encoder",
     "Evaluation",
@@ -78,14 +90,17 @@ __all__ = [
     "SubspaceLoss",
     "UnknownLossError",
     "UnknownStudentError",
+    "averaged_over_views",
     "build",
     "build_student",
     "carried_head",
     "check_prefixes",
+    "class_means",
     "count_parameters",
     "evaluate_logits",
     "fisher_metric",
     "fit",
+    "fit_attenuation",
     "fit_head",
     "fit_path",
     "fit_path_read",
@@ -93,9 +108,11 @@ __all__ = [
     "fresh_head",
     "get_distance",
     "in_memory",
+    "label_shrunk",
     "load_head",
     "load_student",
     "make_feed",
+    "mean_and_covariance",
     "place",
     "plain_order",
     "plain_settings",
@@ -105,6 +122,8 @@ __all__ = [
     "save_head",
     "save_student",
     "shuffled_order",
+    "standardise",
+    "whiten",
     "windowed_order",
     "with_targets",
     "write_tensors",
