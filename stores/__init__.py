@@ -13,7 +13,7 @@ from stores.errors import (
     StoreLockedError,
     StoreMismatchError,
 )
-from stores.reader import Chunk, FeatureStore, open_splits, open_store
+from stores.reader import Chunk, FeatureStore, open_splits, open_store, recorded_spec
 from stores.shuffle import Batch, shuffled_batches
 from stores.spec import StoreSpec, default_chunk_rows, even_chunk_rows
 from stores.verify import Damage, repair_store, verify_store
@@ -39,6 +39,7 @@ __all__ = [
     "even_chunk_rows",
     "open_splits",
     "open_store",
+    "recorded_spec",
     "repair_store",
     "shuffled_batches",
     "verify_store",

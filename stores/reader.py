@@ -132,6 +132,11 @@ def open_store(path: Path) -> FeatureStore:
     return FeatureStore(path, manifest.spec, manifest.digest(), manifest)
 
 
+def recorded_spec(path: Path) -> StoreSpec:
+    """Read the spec of a store, finished or begun; ``MissingStoreError`` where there is none."""
+    return read_manifest(Path(path)).spec
+
+
 def open_splits(root: Path) -> dict[str, FeatureStore]:
     """Every store in a folder, by name: train, validation, test, then any others.
 

@@ -1,5 +1,8 @@
 """The extract stage: a frozen teacher over every split, chunk by chunk, into feature stores.
 
+Beside the splits of the data there may be ``views``, augmented views of the training examples, and
+``unlabeled``, the training examples of other data. With a projection only mapped rows are stored.
+
 A batch never spans two chunks and is a function of its chunk alone (texts are sorted by length
 *within* the chunk), so that a run that was killed and begun again writes the same bytes.
 """
@@ -15,13 +18,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32
+from sklearn import config_context
 from torch.utils.data import DataLoader
 
 from distill.allocator import memory_kept
 from distill.config import ExtractConfig
-from distill.datasets import Dataset, Split
+from distill.datasets import Dataset
 from distill.findings import Extracted, ExtractedSplit
+from distill.lessons import POOL
 from distill.progress import Progress
+from distill.sources import Source, refuse_other_views, sources_of
+from distill.views import Views
+from projections import Projection
 from stores import (
     IncompleteStoreError,
     MissingStoreError,
@@ -50,36 +59,49 @@ def extract(
     workers: int,
     progress: Progress,
     repair: bool = False,
+    views: Views | None = None,
+    pool: Dataset | None = None,
+    projection: Projection | None = None,
 ) -> Extracted:
     """Fill ``root``/<split> for every split; what is there already is not made again.
 
     ``workers`` processes read and prepare inputs (0: this one does). ``made_by`` is recorded
-    over what the stage records itself. ``repair`` first takes away what is damaged. Raises what
-    stores raise, and whatever an unreadable input raises, naming it.
+    over what the stage records itself. ``repair`` first takes away what is damaged. ``views`` of
+    every training example become the split ``views``; of the training examples of ``pool`` the
+    split ``unlabeled`` is made, from the same views if there are any. ``projection`` maps features
+    as they are made: their full width is never stored. Raises ``StageError`` for a pool of another
+    modality, ``StoreMismatchError`` where other views are stored, what stores raise, and whatever
+    an unreadable input raises, naming it.
     """
     started = time.perf_counter()
     written = 0
+    sources = sources_of(dataset, views, pool)
+    for source in sources:
+        refuse_other_views(root / source.name, source)
+    origin = {} if projection is None else {"map": projection.describe()}
+    dim = teacher.card.dim if projection is None else projection.dim_out
     specs = {
-        name: _spec(dataset, split, teacher, settings, made_by)
-        for name, split in dataset.splits.items()
+        source.name: _spec(source, teacher, dim, settings, {**origin, **made_by})
+        for source in sources
     }
-    for name, split in dataset.splits.items():
+    for source in sources:
         if repair:
-            _take_damage_away(root / name, progress)
-        with create_store(root / name, specs[name]) as writer:
-            written += _fill(writer, split, teacher, settings.batch_size, workers, progress)
+            _take_damage_away(root / source.name, progress)
+        with create_store(root / source.name, specs[source.name]) as writer:
+            work = _Work(source, teacher, projection, settings.batch_size, workers)
+            written += _fill(writer, work, progress)
     seconds = time.perf_counter() - started
     return Extracted(
         teacher=teacher.card.name,
         dataset=dataset.name,
-        dim=teacher.card.dim,
+        dim=dim,
         logits=len(teacher.card.classes),
         dtype=settings.dtype,
         splits=tuple(
-            ExtractedSplit(split=name, rows=len(split.ids), skipped=tuple(split.skipped))
-            for name, split in dataset.splits.items()
+            ExtractedSplit(split=source.name, rows=len(source.ids), skipped=source.skipped)
+            for source in sources
         ),
-        bytes=sum(_bytes(root / name) for name in dataset.splits),
+        bytes=sum(_bytes(root / source.name) for source in sources),
         seconds=seconds,
         rows_written=written,
         rows_per_second=written / seconds,
@@ -87,25 +109,40 @@ def extract(
     )
 
 
+@dataclass(frozen=True)
+class _Work:
+    """One source on its way through the teacher."""
+
+    source: Source
+    teacher: Teacher
+    projection: Projection | None
+    batch_size: int
+    workers: int
+
+
 def _spec(
-    dataset: Dataset,
-    split: Split,
+    source: Source,
     teacher: Teacher,
+    dim: int,
     settings: ExtractConfig,
     made_by: Mapping[str, Any],
 ) -> StoreSpec:
     """What the store of one split promises, and who makes it."""
-    card = teacher.card
-    most = default_chunk_rows(card.dim, settings.dtype, most=MOST_CHUNK_ROWS)
+    rows = len(source.ids)
+    most = default_chunk_rows(dim, settings.dtype, most=MOST_CHUNK_ROWS)
+    seen = source.views
+    views = {"views": seen.describe(), "views_digest": source.views_digest} if seen else {}
+    labelled = source.labels is not None
     return StoreSpec(
-        rows=len(split.ids),
-        dim=card.dim,
+        rows=rows,
+        dim=dim,
         dtype=settings.dtype,
-        logits=len(card.classes),
-        labelled=split.labels is not None,
-        classes=tuple(dataset.classes),
-        chunk_rows=even_chunk_rows(len(split.ids), most, multiple=settings.batch_size),
-        made_by={**_origin(dataset, teacher), "split": split.name, **made_by},
+        logits=len(teacher.card.classes),
+        labelled=labelled,
+        classes=() if source.name == POOL else tuple(source.dataset.classes),
+        views=seen.count if seen else 1,
+        chunk_rows=even_chunk_rows(rows, most, multiple=settings.batch_size),
+        made_by={**_origin(source.dataset, teacher), "split": source.name, **views, **made_by},
     )
 
 
@@ -142,36 +179,39 @@ def _take_damage_away(path: Path, progress: Progress) -> None:
     repair_store(path, damages)
 
 
-def _fill(
-    writer: StoreWriter,
-    split: Split,
-    teacher: Teacher,
-    batch_size: int,
-    workers: int,
-    progress: Progress,
-) -> int:
+def _fill(writer: StoreWriter, work: _Work, progress: Progress) -> int:
     """Write the chunks still pending; returns how many rows that was."""
-    pending = writer.pending()
+    pending, source = writer.pending(), work.source
     rows = sum(stop - start for start, stop in map(writer.spec.rows_of, pending))
     if not pending:
-        progress.detail(f"{split.name}: all {writer.spec.rows} rows are there already")
+        progress.detail(f"{source.name}: all {writer.spec.rows} rows are there already")
         return 0
     if rows < writer.spec.rows:
-        progress.say(f"{split.name}: going on, {rows} of {writer.spec.rows} rows to do")
-    plan = _Plan(writer.spec, pending, split.inputs, batch_size, teacher.lengths)
-    batches = _prepared(plan, split.inputs, teacher, workers)
-    with progress.task(f"extract {split.name}", total=rows, unit="rows") as advance:
+        progress.say(f"{source.name}: going on, {rows} of {writer.spec.rows} rows to do")
+    plan = _Plan(writer.spec, pending, source.inputs, work.batch_size, work.teacher.lengths)
+    batches = _prepared(plan, source.inputs, work.teacher, work.workers)
+    with progress.task(f"extract {source.name}", total=rows, unit="rows") as advance:
         for index in pending:
             start, stop = writer.spec.rows_of(index)
-            features, logits = _chunk(batches, teacher, start, stop, advance)
+            features, logits = _chunk(batches, work.teacher, start, stop, advance)
             writer.write(
                 index,
-                ids=split.ids[start:stop],
-                labels=None if split.labels is None else split.labels[start:stop],
-                features=features,
+                ids=source.ids[start:stop],
+                labels=None if source.labels is None else source.labels[start:stop],
+                features=features
+                if work.projection is None
+                else _mapped(features, work.projection),
                 logits=logits,
             )
     return rows
+
+
+def _mapped(
+    features: Float32[np.ndarray, "rows dim"], projection: Projection
+) -> Float[np.ndarray, "rows dim_out"]:
+    """Under the map; what is not finite stays so, for the writer to refuse by name."""
+    with config_context(assume_finite=True), np.errstate(over="ignore", invalid="ignore"):
+        return projection.transform(features)
 
 
 def _chunk(
