@@ -36,6 +36,10 @@ class DivergedError(StudentError):
     """The loss became NaN or infinite."""
 
 
+class MemoryShortError(StudentError):
+    """A single row is too much for the memory."""
+
+
 MOST_NAMED = 30
 
 

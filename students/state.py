@@ -11,7 +11,8 @@ from students.recipe import Evaluation
 class FitResult:
     """The network now holds the weights of the best epoch."""
 
-    epochs: int
+    epochs: int  # planned
+    last_epoch: int  # fewer where nothing better came for long enough
     best_epoch: int  # from 1
     best: Evaluation
     history: tuple[dict[str, Any], ...]  # one entry an epoch, as in metrics.jsonl
@@ -33,6 +34,9 @@ class State:
     best_epoch: int = 0
     best: Evaluation | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    micro_batch: int = 0  # rows at a time, once memory ran out; 0: whole batches
+    skipped: int = 0  # steps in a row whose float16 gradient was too large
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

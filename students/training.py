@@ -8,50 +8,31 @@ a CPU with the same number of threads, with the weights of a run that never was:
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from students.checkpoint import (
-    PREVIOUS,
-    Checkpoint,
-    clear_scratch,
-    load_checkpoint,
-    plain_settings,
-    read_tensors,
-    same_settings,
-    save_checkpoint,
-    write_tensors,
-)
+from students.checkpoint import plain_settings
 from students.errors import CheckpointError, DivergedError, RecipeError
 from students.feeds import Batch, Feed, Rows, shuffled_order
 from students.journal import Journal
+from students.keeping import Keeper
+from students.parallel import TRAIN, Released, World, follows, join
 from students.recipe import Evaluation, Recipe
 from students.state import FitResult, State
-from students.steps import (
-    Watch,
-    clip_gradient,
-    forget_gradients,
-    make_optimizer,
-    moments_of,
-    place,
-    restore_moments,
-    set_seed,
-    step_seeds,
-    to_device,
-)
+from students.stepping import Loss, Stepper
+from students.steps import Watch, place, step_seeds
 
-CHECKPOINTS = "checkpoints"
-BEST = "best.safetensors"
 _CHECK_EVERY = 32  # steps between looks at the loss on a GPU
+_TELL_SECONDS = 1.0  # between two words on the loss
+_MOST_SKIPPED = 32  # a float16 gradient that is too large so often is so at any scale
 
-# outputs of the network (a Tensor, or a dict of them), targets -> scalar
-Loss = Callable[[Any, dict[str, Tensor]], Tensor]
 Order = Callable[[int], list[Rows]]  # epoch, from 1 -> the rows of each batch
 Evaluate = Callable[[nn.Module], Evaluation]
 
@@ -72,42 +53,65 @@ def fit(
     device: str = "cpu",
     order: Order | None = None,
     on_rows: Callable[[int], None] = _nothing,
+    on_loss: Callable[[float], None] = _nothing,
     on_epoch: Callable[[dict[str, Any]], None] = _nothing,
     on_note: Callable[[str], None] = _nothing,
     checkpoint_seconds: float = 300.0,
 ) -> FitResult:
     """Train ``network`` in place; continue where ``folder`` says an earlier run stopped.
 
-    The network gives a tensor or a dict of tensors; ``loss`` gets them in float32.
+    The network gives a tensor or a dict of tensors; ``loss`` gets them in float32, and is the
+    mean over rows of one number a row, or else knows only the rows it is given at a time.
     ``order`` says which rows an epoch learns, in which batches: not all of ``feed`` need be
     among them, but every epoch has as many steps as the first.
     ``settings`` (JSON values) are all else that decides the result: a checkpoint made with
     other settings or another recipe raises ``CheckpointError`` with the first that differs.
+
     ``on_rows`` is told how many rows were learned, the skipped ones of a resumed run first;
-    ``on_note`` what the user should know, as it happens: the result's notes.
+    ``on_loss`` the mean loss of the epoch so far, about once a second; ``on_epoch`` the epoch's
+    line of metrics; ``on_note`` what the user should know, as it happens: the result's notes.
+
+    Started in several processes (``students.parallel``), each with the same arguments, they learn
+    the rows of each batch together. The leader alone evaluates, writes and calls back.
+
     A checkpoint is written after each epoch, and within one after ``checkpoint_seconds``.
-    Raises ``DivergedError`` when the loss or the gradient is not finite; the checkpoints stay.
+    Raises ``DivergedError`` when the loss or the gradient is not finite, with the checkpoints left
+    as they are, and ``MemoryShortError`` when one row is too many for the memory.
     Leaves the network in eval mode with the weights of the best epoch.
     """
-    made_by = plain_settings({**asdict(recipe), **(settings or {})})
+    world = join()
+    leads = world is None or world.leads
+    if world is not None and leads:
+        world.announce(TRAIN)
+    place(network, device)
     run = _Run(
-        network=place(network, device),
+        network=network,
         feed=feed,
         loss=loss,
         evaluate=evaluate,
         recipe=recipe,
         folder=folder,
-        made_by=made_by,
+        made_by=plain_settings({**asdict(recipe), **(settings or {})}),
         device=torch.device(device),
         order=order or partial(_shuffled, feed.rows, recipe),
-        on_rows=on_rows,
-        on_epoch=on_epoch,
-        on_note=on_note,
+        on_rows=on_rows if leads else _nothing,
+        on_loss=on_loss if leads else _nothing,
+        on_epoch=on_epoch if leads else _nothing,
+        on_note=on_note if leads else _nothing,
         checkpoint_seconds=checkpoint_seconds,
+        world=world,
     )
     devices = [run.device] if run.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        return run.finish()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            result = run.finish()
+    except DivergedError as error:
+        if follows():  # the leader says it
+            raise Released from error
+        raise
+    if follows():
+        raise Released
+    return result
 
 
 def _shuffled(rows: int, recipe: Recipe, epoch: int) -> list[Rows]:
@@ -116,16 +120,6 @@ def _shuffled(rows: int, recipe: Recipe, epoch: int) -> list[Rows]:
 
 def _count(order: Sequence[Rows]) -> int:
     return sum(len(rows) for rows in order)
-
-
-def _float32(outputs: Any) -> Any:
-    """What a network gave, out of the autocast's precision."""
-    if isinstance(outputs, Tensor):
-        return outputs.float()
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in outputs.items()
-    }
 
 
 class _Run:
@@ -144,13 +138,14 @@ class _Run:
         device: torch.device,
         order: Order,
         on_rows: Callable[[int], None],
+        on_loss: Callable[[float], None],
         on_epoch: Callable[[dict[str, Any]], None],
         on_note: Callable[[str], None],
         checkpoint_seconds: float,
+        world: World | None,
     ) -> None:
         self.network = network
         self.feed = feed
-        self.loss = loss
         self.evaluate = evaluate
         self.recipe = recipe
         self.folder = folder
@@ -158,58 +153,96 @@ class _Run:
         self.device = device
         self.order = order
         self.on_rows = on_rows
+        self.on_loss = on_loss
         self.on_epoch = on_epoch
         self.on_note = on_note
         self.checkpoint_seconds = checkpoint_seconds
-        self.checkpoints = folder / CHECKPOINTS
-        self.optimizer = make_optimizer(network, recipe, device)
+        self.world = world
+        self.leads = world is None or world.leads
         self.state = State()
         self.steps = len(order(1))
-        self.notes: list[str] = []
+        self.stepper = Stepper(
+            network,
+            loss=loss,
+            recipe=recipe,
+            device=device,
+            steps=self.steps * recipe.epochs,
+            world=world,
+            on_note=self._note,
+        )
+        self.keeper = Keeper(folder, made_by=made_by, stepper=self.stepper, leads=self.leads)
 
     def finish(self) -> FitResult:
         """All epochs that are not done yet."""
-        resumed = self._resume()
+        found = self.keeper.resume(self._finished)
+        if found is not None:
+            self.state = found
+            for note in self.keeper.notes:
+                self._note(note)
+        if self.world is not None:
+            self._start_together(self.world)
         done = self.state.history
         self.on_rows(sum(_count(self.order(epoch + 1)) for epoch in range(len(done))))
         self.since = time.perf_counter()
-        global_step = len(done) * self.steps
-        with Journal(self.folder, history=done, step=global_step) as journal:
-            while self.state.epoch <= self.recipe.epochs:
+        with self._journal() as journal:
+            while not self._finished(self.state):
                 entry = self._epoch()
-                journal.write(entry)
+                if journal is not None:
+                    journal.write(entry)
                 self.on_epoch(entry)
-        return self._result(resumed)
+        return self._result(resumed=found is not None)
+
+    def _finished(self, state: State) -> bool:
+        return state.epoch > self.recipe.epochs or self._out_of_patience(state)
+
+    def _out_of_patience(self, state: State) -> bool:
+        patience = self.recipe.patience
+        return 0 < patience <= state.epoch - 1 - state.best_epoch
+
+    def _journal(self) -> AbstractContextManager[Journal | None]:
+        if not self.leads:
+            return nullcontext()
+        done = self.state.history
+        return Journal(self.folder, history=done, step=len(done) * self.steps)
 
     def _epoch(self) -> dict[str, Any]:
         state, order = self.state, self._order()
         self.on_rows(_count(order[: state.step]))
         self._train(order)
-        evaluation = self.evaluate(self.network)
-        if not math.isfinite(evaluation.loss):
-            raise self._diverged("the validation loss", evaluation.loss, self.steps)
+        with self.stepper.kept_weights():
+            evaluation = self._evaluate()
+            if evaluation.beats(state.best):
+                state.best, state.best_epoch = evaluation, state.epoch
+                self.keeper.save_best(state.epoch)
         self._tick()
-        rows = _count(order)
-        entry = {
+        entry = self._entry(evaluation, _count(order))
+        state.history.append(entry)
+        state.epoch, state.step, state.loss_sum, state.train_seconds = state.epoch + 1, 0, 0.0, 0.0
+        if state.epoch <= self.recipe.epochs and self._out_of_patience(state):
+            self._note(
+                f"stopped after epoch {state.epoch - 1} of {self.recipe.epochs}: none was better "
+                f"than epoch {state.best_epoch}"
+            )
+        if self.world is not None:
+            self._share_memory_troubles(self.world)
+        self.keeper.save(state, finished=self._finished(state))
+        return entry
+
+    def _entry(self, evaluation: Evaluation, rows: int) -> dict[str, Any]:
+        """One line of metrics."""
+        state = self.state
+        steps = state.epoch * self.steps
+        return {
             **{name: float(value) for name, value in evaluation.measures.items()},
             "epoch": state.epoch,
-            "step": state.epoch * self.steps,
+            "step": steps,
             "loss": state.loss_sum / rows,
             "validation_accuracy": float(evaluation.accuracy),
             "validation_loss": float(evaluation.loss),
-            "learning_rate": self.recipe.rate(state.epoch * self.steps - 1, self._all_steps),
+            "learning_rate": self.recipe.rate(steps - 1, self.stepper.steps),
             "rows_per_second": rows / max(state.train_seconds, 1e-9),
             "seconds": state.seconds,
         }
-        state.history.append(entry)
-        if evaluation.beats(state.best):
-            state.best, state.best_epoch = evaluation, state.epoch
-            write_tensors(
-                self.checkpoints / BEST, self.network.state_dict(), {"epoch": state.epoch}
-            )
-        state.epoch, state.step, state.loss_sum, state.train_seconds = state.epoch + 1, 0, 0.0, 0.0
-        self._save()
-        return entry
 
     def _order(self) -> list[Rows]:
         """Deal the rows of this epoch."""
@@ -223,56 +256,89 @@ class _Run:
 
     def _train(self, order: list[Rows]) -> None:
         """Take the steps of this epoch that are not done yet."""
-        state = self.state
+        state, before = self.state, (self.state.epoch - 1) * self.steps
         seeds = step_seeds(self.recipe.seed, state.epoch, len(order))
         self.network.train()
         watch = Watch(every=1 if self.device.type == "cpu" else _CHECK_EVERY)
-        begun = saved = time.perf_counter()
-        for batch in self.feed.batches(order[state.step :]):
-            size = len(order[state.step])
-            watch.add(*self._step(batch, state.step, seeds[state.step]), size)
+        rows = _count(order[: state.step])
+        begun = saved = told = time.perf_counter()
+        for batch in self._batches(order[state.step :]):
+            size, seed = len(order[state.step]), seeds[state.step]
+            watch.add(*self.stepper.step(batch, rows=size, seed=seed, at=before + state.step), size)
             state.step += 1
+            rows += size
             self.on_rows(size)
-            due = time.perf_counter() - saved > self.checkpoint_seconds
+            now = time.perf_counter()
+            due = now - saved > self.checkpoint_seconds
             if due or watch.full or state.step == len(order):
                 self._settle(watch)
+                if now - told > _TELL_SECONDS:
+                    self.on_loss(state.loss_sum / rows)
+                    told = now
             if due and state.step < len(order):
                 now = time.perf_counter()
                 state.train_seconds += now - begun
                 self._tick()
-                self._save()
+                self.keeper.save(state, finished=False)
                 begun = saved = time.perf_counter()
         state.train_seconds += time.perf_counter() - begun
 
-    def _step(self, batch: Batch, step: int, seed: int) -> tuple[Tensor, Tensor]:
-        """One optimiser step; the loss and the gradient's norm, not yet looked at."""
-        recipe, at = self.recipe, (self.state.epoch - 1) * self.steps + step
-        set_seed(seed, self.device)  # dropout
-        inputs, targets = (to_device(part, self.device) for part in batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            outputs = self.network(inputs)
-        loss = self.loss(_float32(outputs), targets)
-        forget_gradients(self.optimizer)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_gradient(self.optimizer, recipe.clip)
-        rate = recipe.rate(at, self._all_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        return loss.detach(), norm
+    def _batches(self, order: list[Rows]) -> Iterator[Batch | None]:
+        if self.world is None:
+            return self.feed.batches(order)
+        return self.world.batches(self.feed, order)
 
-    def _settle(self, watch: "Watch") -> None:
+    def _settle(self, watch: Watch) -> None:
         """Look at the steps taken since the last time."""
+        state = self.state
         for behind, (loss, norm, size) in watch.values():
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                what, value = ("the gradient", norm) if math.isfinite(loss) else ("the loss", loss)
-                raise self._diverged(what, value, self.state.step - behind)
-            self.state.loss_sum += loss * size
+            step = state.step - behind
+            if not math.isfinite(loss):
+                raise self._diverged("the loss", loss, step)
+            if math.isfinite(norm):
+                state.skipped = 0
+            elif self.stepper.scaler is None or state.skipped >= _MOST_SKIPPED:
+                raise self._diverged("the gradient", norm, step)
+            else:  # its scale was too large, and is made smaller until it is not
+                state.skipped += 1
+            state.loss_sum += loss * size
+
+    def _evaluate(self) -> Evaluation:
+        """Of the network as it is now; the leader's, for all."""
+        if self.world is None:
+            found = self.evaluate(self.network)
+        else:
+            found = Evaluation(**self.world.told(lambda: asdict(self.evaluate(self.network))))
+        if not math.isfinite(found.loss):
+            raise self._diverged("the validation loss", found.loss, self.steps)
+        return found
+
+    def _start_together(self, world: World) -> None:
+        """Begin with the leader's weights, where all mean the same training."""
+        state = self.state
+        mine = {**self.made_by, "epoch": state.epoch, "step": state.step, "steps": self.steps}
+        leaders = world.told(lambda: mine)
+        for name in sorted(leaders):
+            if leaders[name] != mine.get(name):
+                raise RecipeError(
+                    f"process {world.rank} trains with {name} = {mine.get(name)!r} and process 0 "
+                    f"with {leaders[name]!r}: start all with the same settings and folder"
+                )
+        if not self._finished(state):
+            world.start_alike(self.network)
+
+    def _share_memory_troubles(self, world: World) -> None:
+        """Learn as few rows at a time as the process that has to take the fewest."""
+        rows = self.stepper.micro_batch or self.recipe.batch_size
+        least = world.least(rows)
+        if least < rows:
+            self.stepper.micro_batch = least
+            self._note(f"out of memory in another process: now {least} rows at a time in all")
 
     def _diverged(self, what: str, value: float, step: int) -> DivergedError:
         kept = self.state.history
         safe = (
-            f"the checkpoint of epoch {len(kept)} is kept in {self.checkpoints}"
+            f"the checkpoint of epoch {len(kept)} is kept in {self.keeper.folder}"
             if kept
             else "no epoch was finished"
         )
@@ -281,80 +347,29 @@ class _Run:
             f"{safe}; try a learning rate below {self.recipe.learning_rate:g}"
         )
 
-    def _resume(self) -> bool:
-        clear_scratch(self.checkpoints)
-        checkpoint = load_checkpoint(self.checkpoints)
-        if checkpoint is None:
-            return False
-        state = checkpoint.state
-        same_settings(self.made_by, state["made_by"], what=f"the training in {self.folder}")
-        if checkpoint.note:
-            self._note(f"went back to the checkpoint before the last: {checkpoint.note}")
-        if state["threads"] != torch.get_num_threads():
-            self._note(
-                f"resumed with {torch.get_num_threads()} threads what was begun with "
-                f"{state['threads']}: the last bits may differ from an uninterrupted run"
-            )
-        self.state = State.from_json(state["progress"])
-        if self.state.epoch <= self.recipe.epochs:
-            self._restore(checkpoint)
-        return True
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        network: dict[str, Tensor] = {}
-        moments: dict[str, Tensor] = {}
-        for name, tensor in checkpoint.tensors.items():
-            part, _, rest = name.partition(".")
-            (network if part == "network" else moments)[rest] = tensor
-        try:
-            self.network.load_state_dict(network)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"the checkpoint in {self.checkpoints} is of another network; "
-                f"use another run folder, or begin again with --overwrite"
-            ) from error
-        restore_moments(self.optimizer, moments)
-
-    def _save(self) -> None:
-        tensors = {f"network.{n}": t for n, t in self.network.state_dict().items()}
-        if self.state.epoch > self.recipe.epochs:
-            tensors = {}  # finished: the best epoch is all that will be asked for
-        else:
-            tensors |= {f"moments.{n}": t for n, t in moments_of(self.optimizer).items()}
-        state = {
-            "made_by": self.made_by,
-            "threads": torch.get_num_threads(),
-            "progress": self.state.to_json(),
-        }
-        save_checkpoint(self.checkpoints, tensors=tensors, state=state)
-        if not tensors:
-            (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
-
-    def _result(self, resumed: bool) -> FitResult:
+    def _result(self, *, resumed: bool) -> FitResult:
         state = self.state
-        tensors, _ = read_tensors(self.checkpoints / BEST)
-        self.network.load_state_dict(tensors)
+        if self.world is not None:
+            self.world.wait()  # for the leader to have written
+        self.keeper.load_best()
         self.network.eval()
         if state.best is None:
-            raise CheckpointError(f"{self.checkpoints} says that no epoch was ever best")
+            raise CheckpointError(f"{self.keeper.folder} says that no epoch was ever best")
         rates = [entry["rows_per_second"] for entry in state.history]
         return FitResult(
             epochs=self.recipe.epochs,
+            last_epoch=len(state.history),
             best_epoch=state.best_epoch,
             best=state.best,
             history=tuple(state.history),
             seconds=state.seconds,
             rows_per_second=len(rates) / sum(1 / rate for rate in rates),
             resumed=resumed,
-            notes=tuple(self.notes),
+            notes=tuple(state.notes),
         )
 
-    @property
-    def _all_steps(self) -> int:
-        return self.steps * self.recipe.epochs
-
     def _note(self, text: str) -> None:
-        self.notes.append(text)
+        self.state.notes.append(text)
         self.on_note(text)
 
     def _tick(self) -> None:
