@@ -65,6 +65,7 @@ class DataConfig(Section):
     text_columns: tuple[str, ...] = ()  # () finds them by feature type
     image_column: str = ""
     label_column: str = ""
+    labelled: bool = True  # false: the inputs alone, whatever labels there are
     train_split: str = "train"
     validation_split: str = "validation"  # carved out of train where the data has none
     test_split: str = "test"  # likewise
@@ -204,6 +205,7 @@ class StudentConfig(Section):
     kl_weight: Weight = 0.0
     ce_weight: Weight = 0.0
     temperature: PositiveFloat = 2.0
+    fisher_ridge: Weight = 0.1  # share of Mahalanobis' metric beside that of the loss "fisher"
     prefixes: tuple[Positive, ...] = ()  # widths below k that must do as well by themselves
     shrink: Annotated[float, Field(ge=0, le=1)] = 0.0  # of targets towards their class mean
     average_views: bool = False  # targets are the mean over an example's views

@@ -6,7 +6,7 @@ from distill.datasets.features import FeatureRows, open_rows
 from distill.datasets.label_files import Column, find_labels, read_column
 from distill.datasets.labels import MISSING, Labels, encode_labels
 from distill.datasets.paths import digest_of
-from distill.datasets.registry import FORMATS, load_dataset
+from distill.datasets.registry import FORMATS, load_dataset, load_pool
 from distill.datasets.splits import SPLIT_STRIDE, SPLITS, assemble, carve, split_ids
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "encode_labels",
     "find_labels",
     "load_dataset",
+    "load_pool",
     "open_rows",
     "read_column",
     "split_ids",

@@ -31,7 +31,8 @@ class Columns:
 def choose_columns(features: Mapping[str, Any], config: DataConfig, where: str) -> Columns:
     """Choose by the config's names first, then by feature type, then by customary names.
 
-    ``features`` are those of a Hugging Face ``datasets`` table.
+    ``features`` are those of a Hugging Face ``datasets`` table. A label column is no input even
+    where labels are not wanted.
     """
     for option, name in _named(config):
         if name not in features:
@@ -42,12 +43,13 @@ def choose_columns(features: Mapping[str, Any], config: DataConfig, where: str) 
     if config.text_columns and config.image_column:
         raise DataError("name data.text_columns or data.image_column, not both")
     label = config.label_column or _label(features, config, where)
+    kept = label if config.labelled else ""
     if label and label in (*config.text_columns, config.image_column):
         raise DataError(f"column {label!r} of {where} cannot be both input and label")
     image = "" if config.text_columns else _image(features, config, where)
     if image:
-        return Columns(modality="image", inputs=(image,), label=label)
-    return Columns(modality="text", inputs=_texts(features, config, label, where), label=label)
+        return Columns(modality="image", inputs=(image,), label=kept)
+    return Columns(modality="text", inputs=_texts(features, config, label, where), label=kept)
 
 
 def _named(config: DataConfig) -> list[tuple[str, str]]:
@@ -89,7 +91,7 @@ def _label(features: Mapping[str, Any], config: DataConfig, where: str) -> str:
                 return found[0]
         if candidates is declared and len(declared) == 1:
             return declared[0]
-    if declared:
+    if declared and config.labelled:
         raise DataError(
             f"{where} has several label columns: {some(declared)}; name one with data.label_column"
         )

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -56,15 +57,19 @@ def image_files(root: Path, names: Iterable[str]) -> ImageFiles:
 
 
 def load_folder(place: str, config: DataConfig) -> Source:
-    """List the images; the folders' names are the classes, in sorted order."""
+    """List the images; the folders' names are the classes, in sorted order.
+
+    Where no labels are wanted, images may lie at any depth.
+    """
     root = existing_folder(place, "imagefolder:DIR")
     if config.text_columns or config.image_column or config.label_column:
         raise DataError("an image folder has no columns: its folders' names are the labels")
     homes, ignored = _homes(root, config)
-    classes = tuple(folder.name for folder in _folders(homes["train"]))
-    if not classes:
+    classes = tuple(folder.name for folder in _folders(homes["train"])) if config.labelled else ()
+    if config.labelled and not classes:
         raise DataError(_no_classes(homes["train"]))
-    found = {role: _part(home, role, classes) for role, home in homes.items()}
+    find = partial(_part, classes=classes) if config.labelled else _unlabelled_part
+    found = {role: find(home, role) for role, home in homes.items()}
     parts = {role: part for role, (part, _) in found.items()}
     digests = [f"{role} {digest}" for role, (_, digest) in found.items()]
     return Source(
@@ -135,11 +140,18 @@ def _images(folder: Path) -> Iterator[tuple[str, int]]:
                 yield path.relative_to(folder).as_posix(), size
 
 
-def _part(home: Path, role: str, classes: tuple[str, ...]) -> tuple[Part, str]:
+def _unlabelled_part(home: Path, role: str) -> tuple[Part, str]:
+    """Every image below a folder, sorted by name, and their digest."""
+    found = sorted(_images(home))
+    if not found:
+        raise DataError(f"the {role} folder {home} holds no images ({' '.join(sorted(SUFFIXES))})")
+    return _listed(home, found, None)
+
+
+def _part(home: Path, role: str, *, classes: tuple[str, ...]) -> tuple[Part, str]:
     """One split and its digest: every class folder's images, class by class, sorted by name."""
-    names: list[str] = []
+    images: list[tuple[str, int]] = []
     labels: list[int] = []
-    digest = hashlib.sha256()
     unseen = [folder.name for folder in _folders(home) if folder.name not in classes]
     if unseen:
         raise DataError(
@@ -153,13 +165,21 @@ def _part(home: Path, role: str, classes: tuple[str, ...]) -> tuple[Part, str]:
                 f"the class folder {home / name} holds no images "
                 f"({' '.join(sorted(SUFFIXES))}); add some or remove it"
             )
-        names += [f"{name}/{path}" for path, _ in found]
+        images += [(f"{name}/{path}", size) for path, size in found]
         labels += [label] * len(found)
-        for path, size in found:
-            digest.update(os.fsencode(f"{name}/{path}\0{size}\0"))
-    files = image_files(home, names)
+    return _listed(home, images, np.array(labels, np.int64))
+
+
+def _listed(
+    home: Path, images: list[tuple[str, int]], labels: Int64[np.ndarray, " n"] | None
+) -> tuple[Part, str]:
+    """Names below ``home`` and sizes as a split, and the digest of both and of some contents."""
+    digest = hashlib.sha256()
+    for name, size in images:
+        digest.update(os.fsencode(f"{name}\0{size}\0"))
+    files = image_files(home, [name for name, _ in images])
     step = max(1, len(files) // SAMPLE)
     for row in range(0, len(files), step):
         if files.path(row).is_file():
             digest.update(hashlib.sha256(files.path(row).read_bytes()).digest())
-    return Part(reader=files, labels=np.array(labels, np.int64)), digest.hexdigest()
+    return Part(reader=files, labels=labels), digest.hexdigest()

@@ -138,7 +138,7 @@ def assemble(
     all other rows keep the source's order.
     """
     notes = list(source.notes)
-    usable = {role: _usable(part, config) for role, part in source.parts.items()}
+    usable = {role: usable_rows(part, config) for role, part in source.parts.items()}
     check_rows(name, source, usable)
     shares = {"validation": config.validation_share, "test": config.test_share}
     shares = {role: share for role, share in shares.items() if role not in usable}
@@ -165,7 +165,7 @@ def assemble(
     )
 
 
-def _usable(part: Part, config: DataConfig) -> Int64[np.ndarray, " n"]:
+def usable_rows(part: Part, config: DataConfig) -> Int64[np.ndarray, " n"]:
     """Rows that are not known to be bad; without ``skip_bad`` the first bad one is an error."""
     if part.bad and not config.skip_bad:
         more = f" ({len(part.bad)} such rows)" if len(part.bad) > 1 else ""

@@ -66,6 +66,14 @@ class Opened:
 
         return load_dataset(self.config.data)
 
+    @cached_property
+    def pool(self) -> "Dataset | None":
+        """The unlabeled data, as one split ``train``; None where none are named."""
+        from distill.datasets import load_pool
+
+        name = self.config.extract.unlabeled
+        return load_pool(name, self.config.data, self.dataset) if name else None
+
     def keep_config(self) -> None:
         """Write the resolved config: everything is checked, and the work begins.
 
