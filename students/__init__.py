@@ -37,6 +37,7 @@ from students.feeds import (
 from students.fisher import fisher_metric
 from students.head_files import load_head, save_head
 from students.heads import FittedHead, fit_head, fit_path, fit_path_read
+from students.hub import PretrainedStudent, load
 from students.inference import evaluate_logits, forward_rows
 from students.losses import (
     UNLABELLED,
@@ -82,6 +83,7 @@ __all__ = [
     "LogitLoss",
     "MemoryFeed",
     "Prefix",
+    "PretrainedStudent",
     "Recipe",
     "RecipeError",
     "SavedStudent",
@@ -109,6 +111,7 @@ __all__ = [
     "get_distance",
     "in_memory",
     "label_shrunk",
+    "load",
     "load_head",
     "load_student",
     "make_feed",

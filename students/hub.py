@@ -1,0 +1,298 @@
+"""Students to share: a folder of weights, config and model card, on disk or on a hub.
+
+``load`` reads what training left in a run, ``PretrainedStudent`` is what it gives, and what
+``from_pretrained`` reads back from where ``save_pretrained`` or ``push_to_hub`` put it:
+
+    model.safetensors    the tensors and their digest, as in ``students.checkpoint``
+    config.json          blueprint, classes, preprocessing, what it was made from, what was measured
+    tokenizer/           of a student that reads text; processor/ where one prepares its images
+    README.md            the model card
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+)
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from students.blueprint import Blueprint
+from students.checkpoint import digest_of, read_tensors, write_tensors
+from students.encoders import Prepared
+from students.errors import CheckpointError, StudentError
+from students.model_card import model_card
+from students.portable import portable
+from students.records import record_beside
+from students.saved import fill, load_student, read_blueprint, unfilled
+
+FILE = "student.safetensors"  # as training leaves it
+WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
+PARTS = ("tokenizer", "processor")
+FORMAT = 1
+KNOWN = ("blueprint", "classes", "preprocessing", "made_by", "record", "weights", "format")
+# what a call to the hub raises, whichever library it is made with
+OUT_OF_REACH: tuple[type[Exception], ...] = (
+    OSError,
+    EntryNotFoundError,
+    *(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"),
+)
+
+
+@final
+class PretrainedStudent(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="subspace-distill",
+    tags=["subspace-distillation"],
+):
+    """A student ready to use: called with a prepared batch, it gives logits.
+
+    ``record`` is what was measured, ``folder`` where its tokenizer lies; both may be missing.
+    """
+
+    def __init__(
+        self,
+        *,
+        blueprint: Mapping[str, Any],
+        classes: Sequence[str],
+        preprocessing: Mapping[str, Any],
+        made_by: Mapping[str, Any],
+        record: Mapping[str, Any] = {},
+        weights: str = "",  # digest of those that the record speaks of
+        format: int = FORMAT,  # noqa: A002 - as the config names it
+    ) -> None:
+        super().__init__()
+        if format != FORMAT:
+            raise CheckpointError(
+                f"a student of format {format!r} cannot be read: this version reads {FORMAT}; "
+                "update this program, or share the student again"
+            )
+        self.blueprint: Blueprint = read_blueprint(blueprint, Path(CONFIG))
+        self.classes = tuple(classes)
+        self.preprocessing = dict(preprocessing)
+        self.made_by = dict(made_by)
+        self.record = dict(record)
+        self.weights = weights
+        self.folder: Path | None = None
+        self.network = unfilled(self.blueprint, self.classes)
+        self.eval()
+
+    def forward(self, prepared: Prepared) -> Float[Tensor, "rows classes"]:
+        """Logits of a prepared batch."""
+        logits: Tensor = self.network(prepared)
+        return logits
+
+    def embed(self, prepared: Prepared) -> Float[Tensor, "rows dim_out"]:
+        """Rows of the target space, which the head reads."""
+        rows: Tensor = self.network.encoder(prepared)
+        return rows
+
+    @property
+    def measured(self) -> bool:
+        """Whether the weights are still those that the record speaks of."""
+        return self.weights == digest_of(self.network.state_dict())
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, overwrite: bool = False, **hub: Any
+    ) -> str | None:
+        """Write the folder described above; ``push_to_hub=True`` and ``repo_id`` also send it.
+
+        ``StudentError`` for a folder that is not empty, unless ``overwrite``, and where the
+        tokenizer is missing.
+        """
+        folder = Path(save_directory)
+        if folder.exists() and not folder.is_dir():
+            raise StudentError(f"{folder} is a file; save_pretrained wants a folder")
+        if folder.is_dir() and any(folder.iterdir()):
+            if not overwrite:
+                raise StudentError(
+                    f"{folder} is not empty; name another folder, or say overwrite=True"
+                )
+            (folder / README).unlink(missing_ok=True)
+        sent: str | None = super().save_pretrained(folder, **hub)
+        return sent
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write all but the model card, the config last: without it there is no student."""
+        self._copy_parts(save_directory)
+        tensors = self.network.state_dict()
+        write_tensors(save_directory / WEIGHTS, tensors, {"kind": "pretrained student"})
+        config = {
+            "format": FORMAT,
+            "blueprint": asdict(portable(self.blueprint)),
+            "classes": list(self.classes),
+            "preprocessing": self.preprocessing,
+            "made_by": self.made_by,
+            "record": self.record,
+            "weights": self.weights,
+        }
+        scratch = save_directory / f".{CONFIG}.partial"
+        text = json.dumps(config, indent=1, sort_keys=True, ensure_ascii=False)
+        scratch.write_text(text + "\n", encoding="utf-8")
+        scratch.replace(save_directory / CONFIG)
+
+    def _copy_parts(self, folder: Path) -> None:
+        needed = needed_part(self.blueprint, self.preprocessing)
+        if needed and (self.folder is None or not (self.folder / needed).is_dir()):
+            raise StudentError(
+                f"{self.folder or '.'}/{needed} is missing, without which nothing can be read; "
+                "load the student from where it was trained"
+            )
+        for name in PARTS:
+            source, target = (self.folder or folder) / name, folder / name
+            if target.is_dir() and not (source.is_dir() and source.samefile(target)):
+                shutil.rmtree(target)
+            if source.is_dir() and not target.is_dir():
+                shutil.copytree(source, target)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, **hub: Any
+    ) -> "PretrainedStudent":
+        """Read a folder of ``save_pretrained``, or fetch one by its name on the hub.
+
+        ``hub`` is as for ``huggingface_hub.snapshot_download``: ``revision``, ``token``,
+        ``cache_dir``, ``local_files_only``. Raises ``StudentError`` and its kinds.
+        """
+        folder = _found(str(pretrained_model_name_or_path), hub)
+        config = _config(folder)
+        missing = sorted(set(KNOWN) - set(config))
+        if missing:
+            raise CheckpointError(f"{folder / CONFIG} describes no student: no {missing[0]!r}")
+        student: PretrainedStudent = super().from_pretrained(folder)
+        return student
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **settings: Any) -> "PretrainedStudent":
+        folder = Path(model_id)
+        student = cls(**{name: settings[name] for name in KNOWN})
+        tensors, _ = read_tensors(folder / WEIGHTS)
+        fill(student.network, tensors, student.blueprint, folder)
+        student.folder = folder
+        return student
+
+    def push_to_hub(self, repo_id: str, **hub: Any) -> str:
+        """Send the folder of ``save_pretrained`` to the hub as one commit; its address.
+
+        ``hub``: ``private``, ``token``, ``branch``, ``commit_message``, ``create_pr``, … as
+        huggingface_hub's mixin takes them. ``StudentError`` where the hub cannot be reached or
+        refuses.
+        """
+        try:
+            sent: str = super().push_to_hub(repo_id, **hub)
+        except HFValidationError as error:
+            raise StudentError(f"{repo_id!r} is no name of a hub: {_line(error)}") from error
+        except OUT_OF_REACH as error:
+            raise StudentError(
+                f"the student cannot be sent to {repo_id} ({_reason(error)}); `hf auth login` "
+                "signs in, and save_pretrained keeps it in a folder"
+            ) from error
+        return sent
+
+    def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:
+        """Tell what it is, what was measured, and how it is used."""
+        return model_card(self, self._hub_mixin_info.model_card_data)
+
+
+def load(path: Path | str) -> PretrainedStudent:
+    """Read the student at ``path``, ready to use: on the CPU, in eval mode.
+
+    ``path`` is its folder in a run, the file in it, or a folder of ``save_pretrained``. Raises
+    ``StudentError`` where there is none, ``CheckpointError`` for one that is damaged.
+    """
+    path = Path(path)
+    if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
+        return PretrainedStudent.from_pretrained(path)
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise StudentError(f"there is no student at {path}{_near(path)}")
+    saved = load_student(file)
+    student = PretrainedStudent(
+        blueprint=asdict(saved.blueprint),
+        classes=list(saved.classes),
+        preprocessing=dict(saved.preprocessing),
+        made_by=dict(saved.made_by),
+        record=record_beside(file),
+        weights=digest_of(saved.network.state_dict()),
+    )
+    student.network = saved.network
+    student.folder = file.parent
+    return student
+
+
+def needed_part(blueprint: Blueprint, preprocessing: Mapping[str, Any]) -> str:
+    """Which of ``PARTS`` such a student cannot do without; "" if none."""
+    if blueprint.modality == "text":
+        return "tokenizer"
+    return "processor" if preprocessing.get("made_by") == "transformers" else ""
+
+
+def _found(name: str, hub: Mapping[str, Any]) -> Path:
+    """Take the local folder of that name, or a snapshot of the hub's."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise StudentError(
+            f"{name} is a file; from_pretrained reads a folder or a name on the hub, students.load "
+            "a file"
+        )
+    wanted = [WEIGHTS, CONFIG, README, *(f"{part}/*" for part in PARTS)]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, **hub))
+    except HFValidationError as error:
+        raise StudentError(
+            f"there is no folder {name}, and it is no name on a hub (user/name) either"
+        ) from error
+    except OUT_OF_REACH as error:
+        raise StudentError(
+            f"no student {name}: there is no such folder here, and it cannot be fetched from the "
+            f"hub ({_reason(error)})"
+        ) from error
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        more = "; students.load reads it" if (folder / FILE).is_file() else ""
+        raise StudentError(f"{folder} holds no student that was shared: no {CONFIG}{more}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {_line(error)}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} describes no student")
+    return config
+
+
+def _near(path: Path) -> str:
+    """Name the students of a run folder that was named instead of one of them."""
+    names = sorted(file.parent.name for file in path.glob(f"students/*/{FILE}"))
+    if names:
+        return f"; it is a run with students of its own: {path}/students/{names[0]}" + (
+            f", or {', '.join(names[1:])} there" if names[1:] else ""
+        )
+    return "; name its folder, runs/NAME/students/STUDENT, or a folder of save_pretrained"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return "offline, because HF_HUB_OFFLINE is set"
+    if isinstance(error, EntryNotFoundError):
+        return "it is not in the cache, and the hub is out of reach or does not have it"
+    return _line(error)
+
+
+def _line(error: Exception) -> str:
+    """Cut a foreign error to its first line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
