@@ -325,7 +325,23 @@ def settle(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
         merged["student"] = TEXT_STUDENT | merged.get("student", {})
     if "learning_rate" not in config.teach.model_fields_set and config.teacher.weights == "random":
         merged.setdefault("teach", {})["learning_rate"] = LEARNING_RATE_FROM_RANDOM
+    if config.extract.factor > 1:
+        _go_on_with_factor_1(merged, config.extract, anew=bool(overrides.get("extract.factor")))
     return _build(merged, where="")
+
+
+def _go_on_with_factor_1(merged: dict[str, Any], extract: ExtractConfig, *, anew: bool) -> None:
+    """Let what follows take features as they are that were projected as they were made.
+
+    ``anew`` over what a run's file says of the features that it had before.
+    """
+    onwards: dict[str, dict[str, Any]] = {
+        "project": {"kind": extract.kind, "seeds": [extract.seed], "factors": [1]},
+        "student": {"factor": 1},
+    }
+    for section, values in onwards.items():
+        given = merged.get(section, {})
+        merged[section] = given | values if anew else values | given
 
 
 def write_config(config: Config, path: Path) -> None:

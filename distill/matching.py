@@ -119,9 +119,13 @@ def _viewed(
     if "views" not in store.spec.made_by:
         return _reordered(split.inputs, rows), ids, views
     recorded = Views.from_json(store.spec.made_by["views"])
-    inputs: Sequence[Any] = Viewed(split.inputs, split.ids, recorded, modality)
-    each = (rows[:, None] * views + np.arange(views)).reshape(-1)
-    return _reordered(inputs, each), ids, views
+    inputs = Viewed(_reordered(split.inputs, rows), ids, recorded, modality)
+    if inputs.digest() != store.spec.made_by["views_digest"]:
+        raise StageError(
+            f"the views in {store.path} cannot be made again as they were: a library that draws, "
+            "decodes or resizes has another version now; extract again, or train with --views 0"
+        )
+    return inputs, ids, views
 
 
 def _stores_of(

@@ -20,7 +20,7 @@ from torch import nn
 from distill.config import StudentConfig, fingerprint
 from distill.datasets import Dataset
 from distill.desk import Desk, Pupil
-from distill.findings import Student
+from distill.findings import PrefixScore, Student
 from distill.lessons import Lesson, Matched, Material
 from distill.matching import match, material
 from distill.metrics import accuracy, difference, score
@@ -38,6 +38,7 @@ from students import (
     count_parameters,
     evaluate_logits,
     fit,
+    fit_attenuation,
     forward_rows,
     make_feed,
     plain_settings,
@@ -157,16 +158,56 @@ class School:
                 on_epoch=partial(_tell, self.progress),
             )
         pupil.fold()
-        predicted = self._logits(pupil, "test").argmax(axis=1)
+        notes = [_sees(train), *result.notes]
+        if settings.calibrate and METHODS[method].targets:
+            notes.append(self._calibrate(pupil))
+        answers = self._rows(pupil, "test")
+        predicted = logits_from(pupil.student.head, answers).argmax(axis=1)
         self._save(desk, pupil, folder, made_by, predicted)
-        return self._record(desk, method, folder.name, result, pupil, predicted)
+        record = self._record(desk, method, folder.name, result, pupil, predicted)
+        return replace(record, notes=tuple(notes), prefixes=self._prefixes(pupil, answers))
 
-    def _logits(self, pupil: Pupil, split: str) -> Float32[np.ndarray, "rows classes"]:
-        return forward_rows(pupil.student, self.feed(split), device=self.device)
+    def _rows(self, pupil: Pupil, split: str) -> Float32[np.ndarray, "rows k"]:
+        """What the student answers before its head."""
+        return forward_rows(pupil.encoder, self.feed(split), device=self.device)
 
     def _evaluate(self, pupil: Pupil, network: nn.Module) -> Evaluation:
         del network  # the pupil's: the same weights, and the head with them
-        return evaluate_logits(self._logits(pupil, "validation"), self.splits["validation"].labels)
+        rows, labels = self._rows(pupil, "validation"), self.splits["validation"].labels
+        found = evaluate_logits(logits_from(pupil.student.head, rows), labels)
+        return found
+
+    def _calibrate(self, pupil: Pupil) -> str:
+        """Undo on validation rows the shrinkage of least squares, in the head."""
+        validation, head = self.splits["validation"], pupil.student.head
+        weight, bias = (part.detach().cpu().numpy() for part in (head.weight, head.bias))
+        found = fit_attenuation(
+            self._rows(pupil, "validation"),
+            np.concatenate(list(blocks(validation.targets))),
+            validation.labels,
+            weight=weight,
+            bias=bias,
+        )
+        with torch.no_grad():
+            for part, folded in zip(
+                (head.weight, head.bias), found.fold(weight, bias), strict=True
+            ):
+                part.copy_(torch.from_numpy(folded))
+        return (
+            f"its answers show {found.kept:.0%} of how far targets lie from their mean; undone in "
+            f"its head on validation rows, whose cross-entropy went from {found.before:.4f} to "
+            f"{found.after:.4f} (temperature {found.temperature:.2f})"
+        )
+
+    def _prefixes(
+        self, pupil: Pupil, rows: Float32[np.ndarray, "rows k"]
+    ) -> tuple[PrefixScore, ...]:
+        """How well the student's first numbers do by themselves."""
+        labels, classes = self.splits["test"].labels, self.dataset.classes
+        return tuple(
+            PrefixScore(dim_out=width, test=score(labels, head.predict(rows[:, :width]), classes))
+            for width, head in (pupil.prefixes or {}).items()
+        )
 
     def _save(
         self,
@@ -190,6 +231,7 @@ class School:
             classes=self.dataset.classes,
             preprocessing={**self.lesson.preprocessing, "pairs": pairs},
             made_by=made_by,
+            prefixes=pupil.prefixes or {},
         )
 
     def _record(
@@ -222,7 +264,6 @@ class School:
             agreement=accuracy(teachers, predicted),
             seed=desk.settings.seed,
             seconds=result.seconds,
-            notes=(_sees(pupil.material or desk.train), *result.notes),
         )
 
     def _made_by(self, method: str, settings: StudentConfig) -> dict[str, Any]:
@@ -268,6 +309,16 @@ def open_school(
         progress=progress,
         splits=match(lesson, dataset.splits),
     )
+
+
+def logits_from(
+    head: nn.Linear, rows: Float32[np.ndarray, "rows k"]
+) -> Float32[np.ndarray, "rows classes"]:
+    """What the head says of the student's rows."""
+    with torch.no_grad():
+        weight, bias = (part.detach().float().cpu() for part in (head.weight, head.bias))
+        found: np.ndarray = torch.nn.functional.linear(torch.from_numpy(rows), weight, bias).numpy()
+    return found
 
 
 def recipe_of(settings: StudentConfig) -> Recipe:

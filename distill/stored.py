@@ -1,7 +1,7 @@
 """Stored rows as training takes them: by row number, or block by block."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import final
 
 import numpy as np
@@ -82,19 +82,35 @@ def logits_of(head: FittedHead, store: FeatureStore) -> Float32[np.ndarray, "row
 
 
 def spread(*stores: FeatureStore) -> float:
+    """``spread_of`` the rows of all stores; they are read twice."""
+    return spread_of(_Blocks(stores))
+
+
+def spread_of(rows: Iterable[Float32[np.ndarray, "_ dim"]]) -> float:
     """Root mean square deviation of all numbers from their column's mean.
 
-    The mean is of the first pass, so the second loses no digits to large means. Rows that are
-    all the same have spread 1: there is nothing to scale by.
+    ``rows`` are blocks, gone through twice: the mean is of the first pass, so the second loses no
+    digits to large means. Rows that are all the same have spread 1: nothing to scale by.
     """
-    rows, dim = sum(store.spec.rows for store in stores), stores[0].spec.dim
-    total = sum(block.sum(axis=0, dtype=np.float64) for store in stores for block in blocks(store))
-    mean = np.asarray(total) / rows
-    squares = sum(
-        float(np.square(block - mean).sum()) for store in stores for block in blocks(store)
-    )
-    deviation = float(np.sqrt(squares / (rows * dim)))
+    count, total = 0, np.zeros(())
+    for block in rows:
+        count, total = count + len(block), total + block.sum(axis=0, dtype=np.float64)
+    mean = total / count
+    squares = sum(float(np.square(block - mean).sum()) for block in rows)
+    deviation = float(np.sqrt(squares / (count * mean.size)))
     return deviation or 1.0
+
+
+@final
+class _Blocks:
+    """The blocks of several stores, as often as they are asked for."""
+
+    def __init__(self, stores: Sequence[FeatureStore]) -> None:
+        self._stores = stores
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "rows dim"]]:
+        for store in self._stores:
+            yield from blocks(store)
 
 
 def _float32(rows: np.ndarray) -> Float32[np.ndarray, "rows dim"]:

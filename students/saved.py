@@ -7,6 +7,7 @@ written whole or not at all and carries a digest of its tensors.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from students.blueprint import Blueprint
 from students.checkpoint import read_tensors, write_tensors
 from students.encoders import Classifier, Encoder, build
 from students.errors import CheckpointError, StudentError
+from students.heads import FittedHead
 
 FORMAT = 1
 _KIND = "student"
+_PREFIX = "prefix."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,7 @@ class SavedStudent:
     classes: tuple[str, ...]
     preprocessing: Mapping[str, Any]  # plain values: how inputs become a prepared batch
     made_by: Mapping[str, Any]  # flat settings and digests of what it was trained on
+    prefixes: Mapping[int, nn.Linear]  # heads on the first so many of its numbers
 
 
 def save_student(
@@ -42,8 +46,12 @@ def save_student(
     classes: tuple[str, ...],
     preprocessing: Mapping[str, Any],
     made_by: Mapping[str, Any],
+    prefixes: Mapping[int, FittedHead] = MappingProxyType({}),
 ) -> None:
-    """Write the encoder and its linear head (classes, dim_out) to ``path``."""
+    """Write the encoder and its linear head (classes, dim_out) to ``path``.
+
+    ``prefixes`` are heads on its first numbers, by how many of them they read.
+    """
     if weight.shape != (len(classes), encoder.dim_out):
         raise StudentError(
             f"a head of shape {tuple(weight.shape)} does not fit {len(classes)} classes and a "
@@ -58,6 +66,9 @@ def save_student(
         "preprocessing": dict(preprocessing),
         "made_by": dict(made_by),
     }
+    for width, head in prefixes.items():
+        tensors[f"{_PREFIX}{width}.weight"] = torch.from_numpy(head.weight)
+        tensors[f"{_PREFIX}{width}.bias"] = torch.from_numpy(head.bias)
     write_tensors(path, {**tensors, "head.weight": weight, "head.bias": bias}, card)
 
 
@@ -74,6 +85,7 @@ def load_student(path: Path) -> SavedStudent:
     blueprint = read_blueprint(card["blueprint"], path)
     classes = tuple(card["classes"])
     network = unfilled(blueprint, classes)
+    narrow = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(_PREFIX)}
     fill(network, tensors, blueprint, path)
     return SavedStudent(
         network=network,
@@ -81,6 +93,7 @@ def load_student(path: Path) -> SavedStudent:
         classes=classes,
         preprocessing=card["preprocessing"],
         made_by=card["made_by"],
+        prefixes=_prefixes(narrow),
     )
 
 
@@ -97,6 +110,15 @@ def carried_head(weight: Tensor, bias: Tensor) -> nn.Linear:
         head.weight.copy_(weight)
         head.bias.copy_(bias)
     return head.requires_grad_(False)
+
+
+def _prefixes(tensors: Mapping[str, Tensor]) -> dict[int, nn.Linear]:
+    """Heads by width, narrowest first, from ``prefix.<width>.weight`` and ``.bias``."""
+    widths = sorted({int(name.split(".")[1]) for name in tensors})
+    return {
+        width: carried_head(*(tensors[f"{_PREFIX}{width}.{part}"] for part in ("weight", "bias")))
+        for width in widths
+    }
 
 
 def read_blueprint(data: Any, path: Path) -> Blueprint:

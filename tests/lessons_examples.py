@@ -1,7 +1,7 @@
 """Small lessons for the tests of the training stages: coloured images, sentences about animals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from PIL import Image
 from distill.config import StudentConfig
 from distill.datasets import Dataset, Inputs, Split
 from distill.lessons import Lesson
+from distill.views import Viewed, Views
 from stores import FeatureStore
 from students import FittedHead, fit_head
 from teachers import Teacher, load_teacher
@@ -150,6 +151,60 @@ def lesson(
         teacher_parameters=teacher.card.parameters + full_head.weight.size + 3,
         prepare=teacher.prepare,
         preprocessing=teacher.card.preprocessing,
+    )
+
+
+def with_views(
+    folder: Path, data: Dataset, teacher: Teacher, taught: Lesson, views: Views
+) -> Lesson:
+    """The same lesson with stored views of the training examples, in the order of the data."""
+    split = data.splits["train"]
+    assert split.labels is not None
+    seen = Viewed(split.inputs, split.ids, views, data.modality)
+    rows = teacher.embed(teacher.prepare([seen[row] for row in range(len(seen))])).features
+    told = {"views": views.describe(), "views_digest": seen.digest()}
+    features = make_store(
+        folder / "views",
+        rows,
+        np.repeat(split.labels, views.count),
+        ids=np.repeat(split.ids, views.count),
+        classes=data.classes,
+        made_by=told,
+        views=views.count,
+    )
+    targets = make_store(
+        folder / "projected" / "views",
+        rows[:, : len(PROJECTION)] @ PROJECTION,
+        features.labels(),
+        ids=features.ids(),
+        classes=data.classes,
+        made_by=told,
+        views=views.count,
+    )
+    return replace(
+        taught,
+        features={**taught.features, "views": features},
+        targets={**taught.targets, "views": targets},
+    )
+
+
+def with_pool(folder: Path, pool: Dataset, teacher: Teacher, taught: Lesson) -> Lesson:
+    """The same lesson with the training examples of other data, whose labels nobody knows."""
+    split = pool.splits["train"]
+    rows = teacher.embed(teacher.prepare(list(split.inputs))).features
+    told = {"fingerprint": pool.fingerprint}
+    features = make_store(folder / "pool", rows, ids=split.ids, made_by=told)
+    targets = make_store(
+        folder / "projected" / "pool",
+        rows[:, : len(PROJECTION)] @ PROJECTION,
+        ids=split.ids,
+        made_by=told,
+    )
+    return replace(
+        taught,
+        features={**taught.features, "unlabeled": features},
+        targets={**taught.targets, "unlabeled": targets},
+        pool=pool,
     )
 
 

@@ -109,6 +109,14 @@ class Heads(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrefixScore(Record):
+    """A student's first numbers by themselves, read by a head of their own."""
+
+    dim_out: int
+    test: Score
+
+
+@dataclass(frozen=True, kw_only=True)
 class Student(Record):
     """One trained student: subspace-native, or a baseline at the same budget."""
 
@@ -128,6 +136,7 @@ class Student(Record):
     agreement: float | None  # share of test rows on which it predicts what the full head predicts
     seed: int
     seconds: float
+    prefixes: tuple[PrefixScore, ...] = ()
     notes: tuple[str, ...] = ()
 
 
