@@ -11,8 +11,12 @@ from distill.runs import DEFAULT_RUN, Run, recall
 
 if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
     from distill.datasets import Dataset
+    from distill.views import Views
+    from projections import Projection
     from stores import FeatureStore
     from teachers import Teacher
+
+BESIDE = ("views", "unlabeled")  # splits of a store for students only
 
 
 def command(run: Run, words: str) -> str:
@@ -75,6 +79,20 @@ def the_teacher(
     return teacher
 
 
+def the_views(config: Config, dataset: "Dataset") -> "Views | None":
+    """The views that the config asks for; None where it asks for none.
+
+    ``StageError`` where these examples have no such views.
+    """
+    from distill.views import Views
+
+    if config.views.count == 0:
+        return None
+    views = Views(**config.views.model_dump())
+    views.check(dataset.modality)
+    return views
+
+
 def _plural(modality: str) -> str:
     return {"image": "images", "text": "texts"}.get(modality, modality)
 
@@ -91,12 +109,24 @@ def feature_stores(run: Run) -> "dict[str, FeatureStore]":
     return open_splits(run.features)
 
 
+def projected_as_made(full: "dict[str, FeatureStore]") -> "Projection | None":
+    """The map that features went through while they were extracted, if they did."""
+    from projections import make_projection
+
+    made = next(iter(full.values())).spec.made_by.get("projection")
+    if made is None:
+        return None
+    widths = {name: made[name] for name in ("dim_in", "dim_out", "seed")}
+    return make_projection(made["kind"], **widths)
+
+
 def projected_stores(
     run: Run, full: "dict[str, FeatureStore]", progress: Progress
 ) -> "list[tuple[Projected, dict[str, FeatureStore]]]":
     """Every finished projected store of these features, by kind, widest first.
 
-    One that was made from other features (of an earlier extraction) is left out, and said.
+    One that was made from other features (of an earlier extraction) is left out, and said. One
+    without the views or the unlabeled examples, which were extracted later, is kept, and said.
     """
     from stores import open_splits
 
@@ -107,11 +137,19 @@ def projected_stores(
             continue
         splits = open_splits(run.projected(finding.name))
         source = {name: store.spec.made_by.get("source") for name, store in splits.items()}
-        if source != {name: store.digest for name, store in full.items()}:
+        missing = set(full) - set(source)
+        if missing - set(BESIDE) or source != {
+            name: full[name].digest for name in source if name in full
+        }:
             progress.say(
                 f"{run.projected(finding.name)} was made from other features and is left out; "
                 f"delete it and run {command(run, 'project')} again"
             )
             continue
+        if missing:
+            progress.say(
+                f"{run.projected(finding.name)} lacks the {' and the '.join(sorted(missing))} of "
+                f"the features: run {command(run, 'project')} again"
+            )
         found.append((finding, splits))
     return sorted(found, key=lambda pair: (pair[0].kind, -pair[0].dim_out, pair[0].seed))

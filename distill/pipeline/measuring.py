@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 from distill.config import fingerprint
 from distill.findings import Cost, Head, Record, Student
-from distill.pipeline.building import the_device, the_teacher
+from distill.pipeline.building import (
+    feature_stores,
+    projected_as_made,
+    the_device,
+    the_teacher,
+)
 from distill.pipeline.opening import Opened
 from distill.progress import Progress
 from distill.runs import recall, remember
@@ -70,7 +75,10 @@ def _network_costs(opened: Opened, students: Sequence[Student], progress: Progre
     teacher = the_teacher(run, config, dataset)
     example = [dataset.splits["train"].inputs[0]]
     full, _ = load_head(run.heads / "full" / "head.safetensors")
-    head = carried_head(torch.from_numpy(full.weight), torch.from_numpy(full.bias))
+    projection = projected_as_made(feature_stores(run))
+    # a head on projected features and the map before it are one head on the teacher's
+    weight = full.weight if projection is None else full.weight @ projection.matrix.T
+    head = carried_head(torch.from_numpy(weight), torch.from_numpy(full.bias))
     whole = Classifier(teacher.module, head)
     with progress.task("measure", total=1 + len(students), unit="networks") as advance:
         prepared = teacher.prepare(example)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 from distill.config import fingerprint
 from distill.findings import Projected, Projections, Validation
 from distill.options import AUTO, PROJECT, ProjectOptions, ValidateOptions, overrides, several
-from distill.pipeline.building import feature_stores
+from distill.pipeline.building import feature_stores, projected_as_made
 from distill.pipeline.learning import fit_heads
 from distill.pipeline.mapping import begins_with_head, map_name, maps_for
 from distill.pipeline.opening import Opened, UserError, opened_for_writing, peek, told
@@ -119,6 +119,7 @@ def _targets(
     from distill.sweeping.maps import needs_data
 
     settings = opened.config.project
+    made = projected_as_made(sources)
     if needs_data(settings.kind) and "train" not in sources:
         raise UserError(
             f"a {settings.kind} map is computed from the train split, and {opened.run.features} "
@@ -129,6 +130,12 @@ def _targets(
     notes = []
     for factor in settings.factors:
         k = dim_for_factor(train.spec.dim, factor)
+        if k == train.spec.dim and made is not None and made.kind == settings.kind:
+            notes.append(
+                f"factor {factor:g} leaves the features as they are: a {made.kind} map took them "
+                f"from {made.dim_in} to {made.dim_out} dimensions as they were made"
+            )
+            continue
         if k in factors:
             notes.append(f"factor {factor:g} gives k = {k} again; it is made once")
         factors.setdefault(k, factor)

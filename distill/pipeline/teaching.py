@@ -3,15 +3,19 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from distill.config import fingerprint
+from distill.config import Config, fingerprint
 from distill.findings import Extracted, Taught
 from distill.options import EXTRACT, TEACH, ExtractOptions, TeachOptions, overrides
-from distill.pipeline.building import command, the_device, the_teacher
+from distill.pipeline.building import command, the_device, the_teacher, the_views
 from distill.pipeline.opening import Opened, UserError, one_line, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall, remember, versions
+
+if TYPE_CHECKING:
+    from projections import Projection
+    from teachers import Teacher
 
 
 def train_teacher(
@@ -94,6 +98,26 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
     return found
 
 
+def _projection(config: Config, teacher: "Teacher") -> "Projection | None":
+    """The map that features go through as they are made; None keeps their full width."""
+    from distill.stages.project import dim_for_factor
+    from distill.sweeping.maps import needs_data
+    from projections import make_projection
+
+    settings = config.extract
+    if settings.factor == 1:
+        return None
+    if needs_data(settings.kind):
+        raise UserError(
+            f"a {settings.kind} map is computed from features, and none are there while they are "
+            "extracted; name a kind that is drawn from a seed, or extract without --factor and "
+            "project then"
+        )
+    dim = teacher.card.dim
+    k = dim_for_factor(dim, settings.factor)
+    return make_projection(settings.kind, dim_in=dim, dim_out=k, seed=settings.seed)
+
+
 def take_features(
     opened: Opened, *, progress: Progress, repair: bool = False, overwrite: bool = False
 ) -> Extracted:
@@ -103,14 +127,22 @@ def take_features(
 
     run, config = opened.run, opened.config
     dataset = opened.dataset
+    views, pool = the_views(config, dataset), opened.pool
     teacher = the_teacher(run, config, dataset)
-    notes = list(dataset.notes)
+    projection = _projection(config, teacher)
+    notes = [*dataset.notes, *(() if pool is None else pool.notes)]
     if config.data.limit:
         notes.append(
             f"limited to {config.data.limit} examples of each split: a first look, not a result"
         )
     if config.teacher.weights == "random" and not config.teacher.taught:
         notes.append("the teacher's weights are random: these are the features of no training")
+    if projection is not None:
+        notes.append(
+            f"the features were projected as they were made, from {projection.dim_in} to "
+            f"{projection.dim_out} dimensions by a {projection.kind} map of seed "
+            f"{projection.seed}; factors from here on count from {projection.dim_out}"
+        )
     opened.keep_config()
     if overwrite and run.features.exists():
         run.extracted.unlink(missing_ok=True)  # it must not speak for other features
@@ -125,6 +157,9 @@ def take_features(
             workers=config.compute.workers,
             progress=progress,
             repair=repair,
+            views=views,
+            pool=pool,
+            projection=projection,
         )
     except StoreMismatchError as error:
         anew = command(run, "extract --overwrite")

@@ -6,7 +6,7 @@ from typing import Unpack
 
 from distill.findings import Extracted, Report, Reported, Student, Taught
 from distill.options import RUN, RunOptions, overrides
-from distill.pipeline.building import command, feature_stores, projected_stores
+from distill.pipeline.building import BESIDE, command, feature_stores, projected_stores
 from distill.pipeline.learning import check_student, fit_heads, teach_students
 from distill.pipeline.measuring import costs_of
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
@@ -80,7 +80,7 @@ def _record(opened: Opened, progress: Progress) -> Report:
     stores = feature_stores(run)
     # `extract && project && report` is a fair thing to type, and the report is about the heads:
     # those that are trained already are only read back. Without labels it is about distances.
-    labelled = all(store.spec.labelled for store in stores.values())
+    labelled = all(store.spec.labelled for name, store in stores.items() if name not in BESIDE)
     heads = fit_heads(opened, progress=progress).heads if labelled else ()
     taught = recall(run.taught, Taught) if config.teacher.taught else None
     students = [

@@ -78,7 +78,7 @@ def extract(
     sources = sources_of(dataset, views, pool)
     for source in sources:
         refuse_other_views(root / source.name, source)
-    origin = {} if projection is None else {"map": projection.describe()}
+    origin = {} if projection is None else {"projection": projection.describe()}
     dim = teacher.card.dim if projection is None else projection.dim_out
     specs = {
         source.name: _spec(source, teacher, dim, settings, {**origin, **made_by})

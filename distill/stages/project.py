@@ -164,6 +164,7 @@ def _map_chunk(
 def _spec(source: FeatureStore, target: Target) -> StoreSpec:
     """Chunks are whole numbers of source chunks, so that the products lie on the source's grid."""
     spec, dim_out = source.spec, target.projection.dim_out
+    before = spec.made_by.get("projection")  # as the features were made
     most = min(MOST_CHUNK_ROWS, default_chunk_rows(dim_out, "float32"))
     at_once = max(1, min(most, spec.rows) // spec.chunk_rows)
     return StoreSpec(
@@ -175,6 +176,7 @@ def _spec(source: FeatureStore, target: Target) -> StoreSpec:
         chunk_rows=at_once * spec.chunk_rows,
         made_by={
             **spec.made_by,
+            **({"projected_before": before} if before else {}),
             "projection": target.projection.describe(),
             "source": source.digest,
         },
