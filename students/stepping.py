@@ -220,4 +220,4 @@ def _float32(outputs: Any) -> Any:
 
 
 def _line(error: Exception) -> str:
-    return " ".join((str(error).splitlines() or [type(error).__name__])[0].split())[:200]
+    return " ".join(str(error).split())[:200] or type(error).__name__

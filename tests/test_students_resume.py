@@ -33,13 +33,20 @@ class StopError(Exception):
     """Stands for the kill."""
 
 
+PLAIN: dict[str, Any] = {}
+FULL: dict[str, Any] = {"ema": 0.9, "micro_batch": 4, "patience": 2, "precision": "bfloat16"}
+
+
 @pytest.mark.parametrize("at", [0, 3, 8, 11, 23])
 @pytest.mark.parametrize("within", [True, False], ids=["within epochs", "after epochs"])
+@pytest.mark.parametrize("options", [PLAIN, FULL], ids=["plain", "all options"])
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
-    tmp_path: Path, at: int, within: bool
+    tmp_path: Path, at: int, within: bool, options: dict[str, Any]
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    reference = train(whole)
+    plan = recipe(**options)
+    reference = train(whole, recipe=plan)
+    at *= 2 if options else 1  # parts a step
     steps = iter(range(1000))
 
     def stopping(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
@@ -47,11 +54,11 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
             raise StopError
         return LabelLoss()(outputs, targets)
 
-    often: dict[str, Any] = {"checkpoint_seconds": 0.0 if within else 1e9}
+    often: dict[str, Any] = {"checkpoint_seconds": 0.0 if within else 1e9, "recipe": plan}
     with pytest.raises(StopError):
         train(cut, loss=stopping, **often)
     seen: list[int] = []
-    saved = at > 0 if within else at >= 8
+    saved = at > 0 if within else at >= (16 if options else 8)
     start = network(seed=9 if saved else 0)  # the checkpoint counts, not what is handed in
     result = train(cut, start, on_rows=seen.append, **often)
     assert result.resumed is saved
@@ -63,6 +70,16 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     strip = [{k: v for k, v in line.items() if k not in timing} for line in lines(cut)]
     assert strip == [{k: v for k, v in line.items() if k not in timing} for line in lines(whole)]
     assert (result.best, result.best_epoch) == (reference.best, reference.best_epoch)
+
+
+def test_a_resumed_run_stops_at_the_same_epoch(tmp_path: Path) -> None:
+    found = [(0.5, 1.0), (0.6, 1.0), (0.6, 1.1), (0.5, 1.0), (0.9, 0.1), (0.9, 0.1)]
+    plan = recipe(epochs=6, patience=2)
+    with pytest.raises(StopIteration):
+        train(tmp_path, recipe=plan, evaluate=scripted(found[:3]))
+    result = train(tmp_path, recipe=plan, evaluate=scripted(found[3:]))
+    assert (result.resumed, result.last_epoch, result.best_epoch) == (True, 4, 2)
+    assert len(lines(tmp_path)) == 4
 
 
 def test_the_global_generator_neither_changes_nor_matters(tmp_path: Path) -> None:
@@ -151,21 +168,23 @@ def test_another_number_of_threads_is_said(tmp_path: Path) -> None:
     assert result.notes[0].startswith(expected)
 
 
-EPOCHS = 40
+EPOCHS = 24
 VICTIM = """
 import sys
 from pathlib import Path
 import torch
 from tests.training_examples import recipe, train
 torch.set_num_threads(1)
-train(Path(sys.argv[1]), recipe=recipe(epochs=int(sys.argv[2])), checkpoint_seconds=0.005)
+options = {"ema": 0.9, "micro_batch": 4, "patience": 20} if sys.argv[3] == "full" else {}
+plan = recipe(epochs=int(sys.argv[2]), **options)
+train(Path(sys.argv[1]), recipe=plan, checkpoint_seconds=0.005)
 """
 
 
-def victim(folder: Path) -> "subprocess.Popen[bytes]":
+def victim(folder: Path, options: str) -> "subprocess.Popen[bytes]":
     root = Path(__file__).resolve().parents[1]
     return subprocess.Popen(
-        [sys.executable, "-c", VICTIM, str(folder), str(EPOCHS)],
+        [sys.executable, "-c", VICTIM, str(folder), str(EPOCHS), options],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
     )
 
@@ -183,16 +202,21 @@ def kill_after(process: "subprocess.Popen[bytes]", folder: Path, *, epochs: int)
 
 
 @pytest.mark.parametrize(
-    "kills", [(9,), pytest.param((2, 7, 13, 20, 26, 33), marks=pytest.mark.slow)]
+    ("kills", "options"),
+    [
+        ((9,), "full"),
+        pytest.param((9,), "plain", marks=pytest.mark.slow),
+        pytest.param((2, 6, 9, 13, 17, 20), "full", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_at_random_moments_the_weights_are_those_of_a_run_that_never_was(
-    tmp_path: Path, kills: tuple[int, ...]
+    tmp_path: Path, kills: tuple[int, ...], options: str
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    reference = victim(whole)
+    reference = victim(whole, options)
     for epochs in kills:
-        kill_after(victim(cut), cut, epochs=epochs)
-    assert victim(cut).wait() == 0
+        kill_after(victim(cut, options), cut, epochs=epochs)
+    assert victim(cut, options).wait() == 0
     assert reference.wait() == 0
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(cut)[name]), name

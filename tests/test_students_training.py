@@ -14,6 +14,7 @@ from students import (
     Evaluation,
     RecipeError,
 )
+from students.checkpoint import read_tensors
 from students.steps import (
     clip_gradient,
     make_optimizer,
@@ -298,3 +299,62 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
         DivergedError, match="the gradient became nan at step 1 of 8 in epoch 1; no"
     ):
         train(tmp_path, loss=loss)
+
+
+def test_it_stops_when_nothing_better_came_for_so_many_epochs(tmp_path: Path) -> None:
+    """Better is as everywhere: more accurate, or as accurate with less loss."""
+    found = [(0.5, 1.0), (0.6, 1.0), (0.6, 1.1), (0.6, 0.9), (0.5, 0.1), (0.6, 0.9), (0.7, 0.5)]
+    told: list[str] = []
+    plan = recipe(epochs=7, patience=2)
+    result = train(tmp_path, recipe=plan, evaluate=scripted(found), on_note=told.append)
+    assert (result.epochs, result.last_epoch, result.best_epoch) == (7, 6, 4)
+    assert told == ["stopped after epoch 6 of 7: none was better than epoch 4"]
+    assert result.notes == tuple(told)
+    # the rate is that of the plan: it has not come down to zero
+    assert result.history[-1]["learning_rate"] == pytest.approx(plan.rate(47, 56))
+    assert len(lines(tmp_path)) == 6
+    again = train(tmp_path, recipe=plan, evaluate=scripted([]))
+    assert (again.last_epoch, again.best_epoch, again.notes) == (6, 4, tuple(told))
+
+
+def test_patience_that_lasts_to_the_end_stops_nothing(tmp_path: Path) -> None:
+    found = [(0.5, 1.0), (0.4, 1.0), (0.4, 1.0)]
+    result = train(tmp_path, recipe=recipe(patience=2), evaluate=scripted(found))
+    assert (result.last_epoch, result.notes) == (3, ())
+
+
+def test_the_loss_is_told_while_an_epoch_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("students.training._TELL_SECONDS", 0.0)
+    told: list[float] = []
+
+    def loss(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        return (outputs * 0).sum() + targets["labels"].float().mean()
+
+    def order(epoch: int) -> list[np.ndarray]:
+        return [np.arange(4), np.arange(4, 6)]
+
+    _, labels = data()
+    train(tmp_path, loss=loss, order=order, on_loss=told.append, recipe=recipe(epochs=1))
+    assert told == pytest.approx([labels[:4].mean(), labels[:6].mean()])
+
+
+@pytest.mark.parametrize("changes", [{"ema": 0.9}, {"micro_batch": 3}, {"precision": "bfloat16"}])
+def test_a_loss_that_is_not_finite_is_seen_however_it_learns(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    calls = iter(range(1000))
+    # in the second step of the second epoch; an epoch is 7 steps of 3 parts and one of 2
+    bad = 23 + 3 + 1 if "micro_batch" in changes else 9
+
+    def loss(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        plain = nn.functional.cross_entropy(outputs, targets["labels"])
+        return plain * (math.nan if next(calls) == bad else 1.0)
+
+    with pytest.raises(DivergedError, match="the loss became nan at step 2 of 8 in epoch 2"):
+        train(tmp_path, loss=loss, recipe=recipe(**changes))
+    assert all(bool(tensor.isfinite().all()) for tensor in weights(tmp_path).values())
+    last = read_tensors(tmp_path / "checkpoints" / "last.safetensors")[0]
+    assert all(bool(tensor.isfinite().all()) for tensor in last.values())
+    assert train(tmp_path, recipe=recipe(**changes)).last_epoch == 3
