@@ -33,7 +33,7 @@ from students.errors import CheckpointError, StudentError
 from students.model_card import model_card
 from students.portable import portable
 from students.records import record_beside
-from students.saved import fill, load_student, read_blueprint, unfilled
+from students.saved import fill, load_student, read_blueprint, take_prefixes, unfilled
 
 FILE = "student.safetensors"  # as training leaves it
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
@@ -85,12 +85,28 @@ class PretrainedStudent(
         self.weights = weights
         self.folder: Path | None = None
         self.network = unfilled(self.blueprint, self.classes)
+        self.prefix = nn.ModuleDict()  # heads on the first so many numbers, by how many
         self.eval()
 
-    def forward(self, prepared: Prepared) -> Float[Tensor, "rows classes"]:
-        """Logits of a prepared batch."""
-        logits: Tensor = self.network(prepared)
+    def forward(self, prepared: Prepared, width: int = 0) -> Float[Tensor, "rows classes"]:
+        """Logits of a prepared batch; ``width``, one of ``widths``, reads so many numbers only."""
+        if width and width not in self.widths:
+            known = ", ".join(map(str, self.widths)) or "none"
+            raise StudentError(f"the student has no head of width {width}; it has {known}")
+        rows = self.network.encoder(prepared)
+        head = self.prefix[str(width)] if width else self.network.head
+        logits: Tensor = head(rows[:, :width] if width else rows)
         return logits
+
+    @property
+    def modality(self) -> str:
+        """What it reads: "image" or "text"."""
+        return self.blueprint.modality
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many of its first numbers have a head of their own, narrowest first."""
+        return tuple(map(int, self.prefix))
 
     def embed(self, prepared: Prepared) -> Float[Tensor, "rows dim_out"]:
         """Rows of the target space, which the head reads."""
@@ -100,7 +116,18 @@ class PretrainedStudent(
     @property
     def measured(self) -> bool:
         """Whether the weights are still those that the record speaks of."""
-        return self.weights == digest_of(self.network.state_dict())
+        return self.weights == digest_of(self.tensors())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learned, by the names that ``save_student`` gives."""
+        heads = {f"prefix.{name}": tensor for name, tensor in self.prefix.state_dict().items()}
+        return {**self.network.state_dict(), **heads}
+
+    def fill(self, tensors: dict[str, Tensor], source: Path) -> None:
+        """Take what ``tensors`` gave of such a student; ``CheckpointError`` for another's."""
+        heads = take_prefixes(tensors)
+        fill(self.network, tensors, self.blueprint, source)
+        self.prefix = nn.ModuleDict({str(width): head for width, head in heads.items()}).eval()
 
     def save_pretrained(
         self, save_directory: str | Path, *, overwrite: bool = False, **hub: Any
@@ -125,8 +152,8 @@ class PretrainedStudent(
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write all but the model card, the config last: without it there is no student."""
         self._copy_parts(save_directory)
-        tensors = self.network.state_dict()
-        write_tensors(save_directory / WEIGHTS, tensors, {"kind": "pretrained student"})
+        kind = {"kind": "pretrained student"}
+        write_tensors(save_directory / WEIGHTS, self.tensors(), kind)
         config = {
             "format": FORMAT,
             "blueprint": asdict(portable(self.blueprint)),
@@ -177,7 +204,7 @@ class PretrainedStudent(
         folder = Path(model_id)
         student = cls(**{name: settings[name] for name in KNOWN})
         tensors, _ = read_tensors(folder / WEIGHTS)
-        fill(student.network, tensors, student.blueprint, folder)
+        student.fill(tensors, folder)
         student.folder = folder
         return student
 
@@ -223,9 +250,11 @@ def load(path: Path | str) -> PretrainedStudent:
         preprocessing=dict(saved.preprocessing),
         made_by=dict(saved.made_by),
         record=record_beside(file),
-        weights=digest_of(saved.network.state_dict()),
     )
     student.network = saved.network
+    heads = {str(width): head for width, head in saved.prefixes.items()}
+    student.prefix = nn.ModuleDict(heads).eval()
+    student.weights = digest_of(student.tensors())
     student.folder = file.parent
     return student
 

@@ -119,6 +119,8 @@ def _numbers(record: Mapping[str, Any], student: "PretrainedStudent") -> Iterato
     yield "test accuracy", f"{_percent(test['accuracy'])} ({_interval(test)}, {test['rows']} rows)"
     worst, worst_accuracy = test["worst_class"], test["worst_class_accuracy"]
     yield "worst class", f"{escaped(worst)}, {_percent(worst_accuracy)}"
+    for part in record.get("prefixes", ()):
+        yield f"its first {part['dim_out']} numbers alone", _percent(part["test"]["accuracy"])
     difference = record.get("difference")
     if difference:
         low, high = (100 * difference["interval"][end] for end in ("low", "high"))

@@ -85,7 +85,7 @@ def load_student(path: Path) -> SavedStudent:
     blueprint = read_blueprint(card["blueprint"], path)
     classes = tuple(card["classes"])
     network = unfilled(blueprint, classes)
-    narrow = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(_PREFIX)}
+    prefixes = take_prefixes(tensors)
     fill(network, tensors, blueprint, path)
     return SavedStudent(
         network=network,
@@ -93,7 +93,7 @@ def load_student(path: Path) -> SavedStudent:
         classes=classes,
         preprocessing=card["preprocessing"],
         made_by=card["made_by"],
-        prefixes=_prefixes(narrow),
+        prefixes=prefixes,
     )
 
 
@@ -112,11 +112,15 @@ def carried_head(weight: Tensor, bias: Tensor) -> nn.Linear:
     return head.requires_grad_(False)
 
 
-def _prefixes(tensors: Mapping[str, Tensor]) -> dict[int, nn.Linear]:
-    """Heads by width, narrowest first, from ``prefix.<width>.weight`` and ``.bias``."""
-    widths = sorted({int(name.split(".")[1]) for name in tensors})
+def take_prefixes(tensors: dict[str, Tensor]) -> dict[int, nn.Linear]:
+    """Heads by width, narrowest first, from ``prefix.<width>.weight`` and ``.bias``.
+
+    Their tensors are taken out of ``tensors``, which leaves those of the network.
+    """
+    narrow = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(_PREFIX)}
+    widths = sorted({int(name.split(".")[1]) for name in narrow})
     return {
-        width: carried_head(*(tensors[f"{_PREFIX}{width}.{part}"] for part in ("weight", "bias")))
+        width: carried_head(*(narrow[f"{_PREFIX}{width}.{part}"] for part in ("weight", "bias")))
         for width in widths
     }
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from students import Blueprint, build, fresh_head, save_student
+import numpy as np
+
+from students import Blueprint, FittedHead, build, fresh_head, save_student
 from tests.teachers_examples import WORDS, tokenizer
 
 CLASSES = ("red", "green", "<b>blue</b> | *x*")
@@ -42,6 +44,14 @@ TEXTS = Blueprint(
     },
     vocabulary=4 + len(WORDS),
 )
+SCORE = {
+    "rows": 200,
+    "accuracy": 0.8125,
+    "interval": {"low": 0.7525, "high": 0.8608},
+    "macro_f1": 0.81,
+    "worst_class": "<b>blue</b> | *x*",
+    "worst_class_accuracy": 0.625,
+}
 RECORD = {
     "made_from": "0123",
     "name": "tiny-gaussian-k5-s0",
@@ -55,14 +65,7 @@ RECORD = {
     "epochs": 4,
     "best_epoch": 3,
     "validation_accuracy": 0.75,
-    "test": {
-        "rows": 200,
-        "accuracy": 0.8125,
-        "interval": {"low": 0.7525, "high": 0.8608},
-        "macro_f1": 0.81,
-        "worst_class": "<b>blue</b> | *x*",
-        "worst_class_accuracy": 0.625,
-    },
+    "test": SCORE,
     "difference": {
         "against": "full",
         "value": -0.0125,
@@ -81,9 +84,9 @@ EXTRACTED = {
 }
 
 
-def image_student(root: Path, **changes: Any) -> Path:
+def image_student(root: Path, *, prefixes: tuple[int, ...] = (), **changes: Any) -> Path:
     """Write a student of images into a run at ``root``; its folder."""
-    return _written(root, replace(IMAGES, **changes), TIMM)
+    return _written(root, replace(IMAGES, **changes), TIMM, prefixes)
 
 
 def text_student(root: Path, *, pairs: bool = False, **changes: Any) -> Path:
@@ -93,7 +96,12 @@ def text_student(root: Path, *, pairs: bool = False, **changes: Any) -> Path:
     return folder
 
 
-def _written(root: Path, blueprint: Blueprint, preprocessing: dict[str, Any]) -> Path:
+def _written(
+    root: Path,
+    blueprint: Blueprint,
+    preprocessing: dict[str, Any],
+    prefixes: tuple[int, ...] = (),
+) -> Path:
     folder = root / "students" / str(RECORD["name"])
     encoder = build(blueprint, seed=3)
     head = fresh_head(encoder.dim_out, len(CLASSES), seed=4)
@@ -106,7 +114,20 @@ def _written(root: Path, blueprint: Blueprint, preprocessing: dict[str, Any]) ->
         classes=CLASSES,
         preprocessing=preprocessing,
         made_by={"seed": 7, "dataset": "abc", "classes": list(CLASSES)},
+        prefixes={width: _narrow(width) for width in prefixes},
     )
-    (folder / "student.json").write_text(json.dumps(RECORD))
+    narrow = [{"dim_out": width, "test": SCORE | {"accuracy": 0.55}} for width in prefixes]
+    (folder / "student.json").write_text(json.dumps(RECORD | {"prefixes": narrow}))
     (root / "extracted.json").write_text(json.dumps(EXTRACTED))
     return folder
+
+
+def _narrow(width: int) -> FittedHead:
+    rng = np.random.default_rng(width)
+    return FittedHead(
+        weight=rng.standard_normal((len(CLASSES), width)).astype(np.float32),
+        bias=np.zeros(len(CLASSES), dtype=np.float32),
+        l2=1e-3,
+        validation_accuracy=0.5,
+        converged=True,
+    )

@@ -221,6 +221,27 @@ def test_a_config_of_a_family_with_other_names_travels_too(tmp_path: Path) -> No
         assert torch.equal(again(words()), student(words()))
 
 
+def test_heads_on_the_first_numbers_travel_too(tmp_path: Path) -> None:
+    student = load(image_student(tmp_path / "run", prefixes=(2, 4)))
+    assert student.widths == (2, 4)
+    student.save_pretrained(tmp_path / "shared")
+    again = load(tmp_path / "shared")
+    assert again.widths == (2, 4)
+    assert again.measured
+    with torch.inference_mode():
+        rows, head = again.embed(pixels()), again.prefix["2"]
+        assert isinstance(head, torch.nn.Linear)
+        torch.testing.assert_close(
+            again(pixels(), width=2), rows[:, :2] @ head.weight.T + head.bias, rtol=0, atol=1e-6
+        )
+        assert torch.equal(again(pixels(), width=4), student(pixels(), width=4))
+        assert not torch.equal(again(pixels(), width=4), again(pixels()))
+    text = (tmp_path / "shared" / "README.md").read_text(encoding="utf-8")
+    assert "| its first 2 numbers alone | 55.00 % |" in text
+    with pytest.raises(StudentError, match="no head of width 3; it has 2, 4"):
+        again(pixels(), width=3)
+
+
 def damaged(shared: Path, how: str) -> None:
     config = json.loads((shared / "config.json").read_text(encoding="utf-8"))
     if how == "byte":
