@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.findings import ExtractedSplit, FindingError, Report
+from distill.findings import ExtractedSplit, FindingError, PrefixScore, Report
 from distill.reporting import compression_table, derive, load_report, write_report
 from distill.reporting.derived import with_derived
 from distill.reporting.markdown import escaped
@@ -300,6 +300,18 @@ def test_baselines_are_told_apart_only_where_intervals_do(tmp_path: Path) -> Non
     assert "at +17.0 points; their intervals do not overlap" in text
     alone = dataclasses.replace(full_report(), students=clear[:1])
     assert "distill train-student --baselines trains them" in page_of(alone, tmp_path).text
+
+
+def test_prefixes_of_a_student_get_a_table_and_nobody_else_does(tmp_path: Path) -> None:
+    assert "first numbers" not in page_of(full_report(), tmp_path / "without").text
+    prefixes = (
+        PrefixScore(dim_out=32, test=score(0.91)),
+        PrefixScore(dim_out=64, test=score(0.935)),
+    )
+    report = full_report()
+    several = tuple(dataclasses.replace(one, prefixes=prefixes) for one in report.students[:1])
+    page = page_of(dataclasses.replace(report, students=several), tmp_path / "with")
+    assert re.search(r"first numbers .* 32 91\.0 .* 64 93\.5", page.text)
 
 
 def test_the_easy_data_note_is_told(tmp_path: Path) -> None:

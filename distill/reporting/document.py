@@ -165,13 +165,14 @@ def _students(report: Report, derived: Derived) -> Section:
         (
             "A student is a small network that emits the k numbers itself and needs no map. "
             "Agreement is the share of test rows on which it says what the teacher's full head "
-            "says. Baselines are the same network, trained for the same number of steps, without "
-            "the projected features.",
+            "says. Baselines are the same body with a head of its own instead of the k numbers, "
+            "trained for the same number of steps, without the projected features.",
         ),
         tables.students_table(report, derived),
         (plot,) if plot else (),
         caption="Compressed heads stand at the teacher's size: they still need its whole backbone. "
         "Marks of about one size are drawn side by side.",
+        more=tuple(tables.prefix_tables(report)),
         points=tuple(
             f"{plain(student.name)}: {plain(note)}"
             for student in report.students

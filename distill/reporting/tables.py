@@ -3,10 +3,10 @@
 Cells are plain text; whoever writes them into a format escapes them there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from distill.findings import Cost, Head, Projected, Report, Student, Validation
+from distill.findings import Cost, Head, PrefixScore, Projected, Report, Student, Validation
 from distill.reporting.derived import (
     REFERENCE,
     UNDECIDED,
@@ -96,7 +96,7 @@ def verdict(row: HeadRow | StudentRow) -> str:
     return words[row.verdict] + needed
 
 
-def worst(item: Head | Student) -> str:
+def worst(item: Head | Student | PrefixScore) -> str:
     """The worst class's accuracy and name."""
     name = plain(item.test.worst_class, most=24)
     return f"{percent(item.test.worst_class_accuracy)} ({name})"
@@ -287,6 +287,30 @@ def students_table(report: Report, derived: Derived) -> Table:
         for student, row in zip(report.students, derived.students, strict=True)
     )
     return Table("students", columns, rows)
+
+
+def prefix_tables(report: Report) -> Iterator[Table]:
+    """What a student's first numbers do by themselves; no table where nobody asked."""
+    columns = (
+        Column("student", words=True),
+        Column("first numbers"),
+        Column("accuracy %"),
+        Column("95 %"),
+        Column("worst class %", words=True),
+    )
+    rows = tuple(
+        (
+            plain(student.name, most=NAME_LENGTH),
+            count(prefix.dim_out),
+            percent(prefix.test.accuracy),
+            percent_interval(prefix.test.interval),
+            worst(prefix),
+        )
+        for student in report.students
+        for prefix in student.prefixes
+    )
+    if rows:
+        yield Table("prefixes", columns, rows)
 
 
 def costs_table(report: Report) -> Table:
