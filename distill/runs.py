@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distill.findings import FindingError, Record
+from distill.together import follows
 
 DEFAULT_RUN = Path("runs/default")
 LIBRARIES = (
@@ -145,9 +146,12 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One writing command at a time; the lock dies with its process."""
+        """One writing command at a time, in however many processes; the lock dies with its own."""
         from filelock import FileLock, Timeout
 
+        if follows():
+            yield
+            return
         fresh = not self.folder.exists()
         self.create()
         lock = FileLock(self.folder / ".lock", timeout=0)
@@ -192,7 +196,9 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write whole or not at all."""
+    """Write whole or not at all; several processes of one command write once."""
+    if follows():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
     scratch.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")

@@ -16,6 +16,7 @@ from students.errors import (
     CheckpointError,
     DivergedError,
     HeadError,
+    MemoryShortError,
     RecipeError,
     StudentError,
     StudentWeightsError,
@@ -47,6 +48,7 @@ from students.losses import (
     SubspaceLoss,
     check_prefixes,
 )
+from students.parallel import Released, World, following, join_world
 from students.recipe import Evaluation, Recipe
 from students.saved import SavedStudent, carried_head, load_student, read_card, save_student
 from students.state import FitResult
@@ -82,16 +84,19 @@ __all__ = [
     "LoaderFeed",
     "LogitLoss",
     "MemoryFeed",
+    "MemoryShortError",
     "Prefix",
     "PretrainedStudent",
     "Recipe",
     "RecipeError",
+    "Released",
     "SavedStudent",
     "StudentError",
     "StudentWeightsError",
     "SubspaceLoss",
     "UnknownLossError",
     "UnknownStudentError",
+    "World",
     "averaged_over_views",
     "build",
     "build_student",
@@ -106,10 +111,12 @@ __all__ = [
     "fit_head",
     "fit_path",
     "fit_path_read",
+    "following",
     "forward_rows",
     "fresh_head",
     "get_distance",
     "in_memory",
+    "join_world",
     "label_shrunk",
     "load",
     "load_head",

@@ -28,8 +28,7 @@ from torch import Tensor, distributed, nn
 from students.errors import RecipeError, StudentError
 from students.feeds import Batch, Feed, Rows
 
-TRAIN, END = "train", "end"
-
+_TRAIN, _END = "train", "end"
 _LONG = timedelta(days=30)  # a process that is gone ends the others: none waits this long
 _SEED_STRIDE = 0x9E3779B97F4A7C15  # odd, so that the processes' seeds differ
 
@@ -55,16 +54,26 @@ class World:
         """Whether this is the process that validates, writes and talks."""
         return self.rank == 0
 
-    def announce(self, event: str) -> None:
-        """Say ``TRAIN`` or ``END`` to those that wait in ``next_event``; the leader's."""
+    def announce_training(self) -> None:
+        """Call those that wait in ``training_begins``; the leader's, as is the next."""
+        self._announce(_TRAIN)
+
+    def announce_end(self) -> None:
+        """Say that no training is left."""
+        self._announce(_END)
+
+    def training_begins(self) -> bool:
+        """Wait, however long it takes, for the next training; False when there is none."""
+        try:
+            event = self.store.get(f"event/{self._told}").decode()
+        except RuntimeError:  # the leader is gone, and where it kept this with it
+            return False
+        self._told += 1
+        return bool(event == _TRAIN)
+
+    def _announce(self, event: str) -> None:
         self.store.set(f"event/{self._told}", event)
         self._told += 1
-
-    def next_event(self) -> str:
-        """Wait, however long it takes, for what the leader announces next."""
-        event: str = self.store.get(f"event/{self._told}").decode()
-        self._told += 1
-        return event
 
     def share(self, rows: Rows) -> Rows:
         """Cut out this process's rows of a batch: shares differ by one row at most."""
@@ -142,7 +151,7 @@ class World:
 
 
 @functools.cache
-def join() -> World | None:
+def join_world() -> World | None:
     """Meet the other processes, once; None where there are none. ``RecipeError`` for the device."""
     size = int(os.environ.get("WORLD_SIZE") or 1)
     if size == 1:

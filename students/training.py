@@ -23,7 +23,7 @@ from students.errors import CheckpointError, DivergedError, RecipeError
 from students.feeds import Batch, Feed, Rows, shuffled_order
 from students.journal import Journal
 from students.keeping import Keeper
-from students.parallel import TRAIN, Released, World, follows, join
+from students.parallel import Released, World, follows, join_world
 from students.recipe import Evaluation, Recipe
 from students.state import FitResult, State
 from students.stepping import Loss, Stepper
@@ -79,10 +79,10 @@ def fit(
     as they are, and ``MemoryShortError`` when one row is too many for the memory.
     Leaves the network in eval mode with the weights of the best epoch.
     """
-    world = join()
+    world = join_world()
     leads = world is None or world.leads
     if world is not None and leads:
-        world.announce(TRAIN)
+        world.announce_training()
     place(network, device)
     run = _Run(
         network=network,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from distill.config import DIGITS, Config, ConfigError, load_config, settle, write_config
 from distill.findings import FindingError
 from distill.runs import Run, RunError
+from distill.together import follows
 
 if TYPE_CHECKING:  # quoted below, so that opening a run loads no data library
     from distill.datasets import Dataset
@@ -79,7 +80,8 @@ class Opened:
 
         What is killed from now on is gone on with by any command on this folder.
         """
-        write_config(self.config, self.run.config)
+        if not follows():
+            write_config(self.config, self.run.config)
 
 
 @contextmanager
@@ -138,6 +140,9 @@ def opened_for_writing(
     """
     with told():
         opened = peek(run, config, overrides)
+        if follows():
+            yield opened
+            return
         file = opened.run.config
         with opened.run.locked():
             before = file.read_bytes() if file.is_file() else None
