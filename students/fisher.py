@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 
 from students.errors import StudentError
 
-FLOOR = 1e-6  # of the largest variance: no direction varies less, or its error would be all
+FLOOR = 1e-3  # of the largest variance: no direction counts as varying less, or it would be all
 
 Logits = Float[np.ndarray, "_ _"]  # (rows, classes): axes without names, as blocks differ
 

@@ -22,7 +22,7 @@ from torch import nn
 from students.encoders import Encoder
 from students.errors import StudentError
 
-FLOOR = 1e-6  # of the largest variance: what varies less is scaled as if it varied so much
+FLOOR = 1e-4  # of the largest variance: what varies less is scaled as if it varied so much
 
 Blocks = Iterable[Float[np.ndarray, "_ _"]]  # (rows, k): axes without names, as blocks differ
 

@@ -90,6 +90,39 @@ def test_the_rows_at_hand_never_lose_and_the_numbers_told_are_those_of_the_folde
     assert told.after == pytest.approx(after, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("seed", "rows", "noise", "share"), [(14, 6, 0.5, 0.5), (28, 5, 0.2, 1.0), (75, 8, 0.2, 1.0)]
+)
+def test_what_was_best_on_unseen_rows_is_dropped_where_the_rows_at_hand_lose_by_it(
+    seed: int, rows: int, noise: float, share: float
+) -> None:
+    told = fitted(problem(seed, rows=rows, noise=noise, share=share))
+    assert told.after <= told.before
+
+
+def test_fewer_rows_than_folds_get_no_map() -> None:
+    for seed in range(20):
+        np.testing.assert_array_equal(fitted(problem(seed, rows=4)).matrix, np.eye(K))
+    assert np.abs(fitted(problem(6, rows=50)).matrix - np.eye(K)).max() > 0.5
+
+
+def test_a_student_that_says_the_same_of_all_rows_is_cooled_and_not_turned() -> None:
+    _, targets, labels, weight, _ = problem(7, rows=100)
+    nothing, sure = np.zeros_like(targets), np.array([9.0, 0.0, 0.0], "f4")
+    told = fit_attenuation(nothing, targets, labels, weight=weight, bias=sure)
+    assert told.temperature > 2
+    assert told.after < told.before
+    np.testing.assert_array_equal(told.matrix, np.eye(K))
+
+
+def test_rows_that_vary_in_one_fold_only_are_fitted_all_the_same() -> None:
+    _, targets, labels, weight, bias = problem(8, rows=10)
+    found = np.zeros_like(targets)
+    found[3] = 1.0
+    told = fit_attenuation(found, targets, labels, weight=weight, bias=bias)
+    assert told.after <= told.before
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_few_rows_of_many_numbers_are_not_believed_further_than_they_go(seed: int) -> None:
     """40 rows for 40 x 40 numbers: what is found must help rows that it was not found on."""

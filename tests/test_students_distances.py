@@ -139,7 +139,7 @@ def test_relational_of_equal_rows_has_a_finite_gradient(rows: int) -> None:
     assert found.grad is not None
     assert bool(found.grad.isfinite().all())
     pair = torch.tensor([[0.0, 1.0], [0.0, 1.0], [2.0, 2.0]], requires_grad=True)
-    relational(pair, torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])).backward()  # type: ignore[no-untyped-call]
+    relational(pair, torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 5.0]])).backward()  # type: ignore[no-untyped-call]
     assert pair.grad is not None
     assert float(pair.grad.abs().max()) < 1e3
 

@@ -85,8 +85,7 @@ def test_a_direction_without_variance_does_not_become_all_of_the_metric() -> Non
     weight, _, logits = problem(5)
     covariance = np.diag([1.0, 1.0, 1.0, 1.0, 0.0])
     metric = fisher_metric(weight, [logits], covariance=covariance, ridge=1.0)
-    assert np.isfinite(metric).all()
-    assert metric[4, 4] > metric[0, 0]
+    assert metric[0, 0] < metric[4, 4] < 1100 * metric[0, 0]
 
 
 def test_logits_that_are_sure_leave_the_inverse_covariance() -> None:

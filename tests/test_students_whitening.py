@@ -25,7 +25,7 @@ def blocks(rows: np.ndarray) -> list[np.ndarray]:
 
 @given(seed=st.integers(0, 999))
 def test_mean_and_covariance_are_numpys_whatever_the_blocks(seed: int) -> None:
-    rows = rows_of(seed) + np.float32(1000.0)
+    rows = rows_of(seed) + np.float32(1e6)
     mean, covariance = mean_and_covariance(blocks(rows))
     wide = rows.astype(np.float64)
     np.testing.assert_allclose(mean, wide.mean(axis=0), rtol=1e-9)
@@ -91,7 +91,7 @@ def test_a_direction_of_little_variance_is_scaled_no_further_than_the_floor() ->
     rows = rows_of(4)
     rows[:, 3] = rows[:, 2]  # singular
     found = whiten(blocks(rows))
-    assert np.linalg.cond(found.factor) < 1e4
+    assert np.linalg.cond(found.factor) < 110
     variances = np.linalg.eigvalsh(np.cov(found.apply(rows).astype("f8").T, bias=True))
     np.testing.assert_allclose(variances, [0.0, 1.0, 1.0, 1.0], atol=1e-3)
 
