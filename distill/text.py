@@ -76,6 +76,8 @@ def _extracted(found: f.Extracted) -> str:
 
 
 def _projections(found: f.Projections) -> str:
+    if not found.projected:
+        return "\n".join(("nothing to project", *found.notes))
     return table(
         ("store", "factor", "k", "on disk", "mean ratio", "std", "recall", "checks"),
         [_projected_row(one) for one in found.projected],

@@ -3,7 +3,7 @@
 import shlex
 from typing import TYPE_CHECKING
 
-from distill.config import Config
+from distill.config import Config, ExtractConfig
 from distill.findings import Projected
 from distill.pipeline.opening import UserError
 from distill.progress import Progress
@@ -107,6 +107,13 @@ def feature_stores(run: Run) -> "dict[str, FeatureStore]":
             f"(or `distill import`) first"
         )
     return open_splits(run.features)
+
+
+def projected_width(settings: ExtractConfig, dim: int) -> int:
+    """Width of what extraction stores of features of ``dim`` numbers."""
+    from distill.stages.project import dim_for_factor
+
+    return dim_for_factor(dim, settings.factor)
 
 
 def projected_as_made(full: "dict[str, FeatureStore]") -> "Projection | None":

@@ -11,8 +11,18 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from distill.findings import Extracted, Plan, PlannedStage, Student, Sweep, Taught
-from distill.options import AUTO, PROJECT, RUN, STUDENT, TEACH, Option, overrides, several
-from distill.pipeline.building import the_device, the_teacher
+from distill.options import (
+    AUTO,
+    EXTRACT,
+    PROJECT,
+    RUN,
+    STUDENT,
+    TEACH,
+    Option,
+    overrides,
+    several,
+)
+from distill.pipeline.building import BESIDE, projected_width, the_device, the_teacher, the_views
 from distill.pipeline.opening import Opened, peek, told
 from distill.runs import DEFAULT_RUN, recall
 
@@ -31,6 +41,7 @@ STAGES = {
 SPECIAL: dict[str, dict[str, Option]] = {
     "run": RUN,
     "train-teacher": TEACH,
+    "extract": EXTRACT,
     "project": PROJECT,
     "train-student": STUDENT,
 }
@@ -86,6 +97,11 @@ class _Sight:
         """The examples."""
         return self._opened.dataset
 
+    @property
+    def pool(self) -> "Dataset | None":
+        """The unlabeled examples."""
+        return self._opened.pool
+
     @cached_property
     def teacher(self) -> "Teacher":
         """The teacher; one that is still to be taught costs the same."""
@@ -96,6 +112,23 @@ class _Sight:
     def rows(self) -> dict[str, int]:
         """Examples of each split."""
         return {name: len(split.ids) for name, split in self.dataset.splits.items()}
+
+    @cached_property
+    def stored_rows(self) -> dict[str, int]:
+        """Rows of each split that extraction stores: the examples, views of them, and a pool."""
+        views, pool = the_views(self.config, self.dataset), self.pool
+        rows = dict(self.rows)
+        if views is not None:
+            rows["views"] = views.count * rows["train"]
+        if pool is not None:
+            each = 1 if views is None else views.count
+            rows["unlabeled"] = each * len(pool.splits["train"])
+        return rows
+
+    @property
+    def dim(self) -> int:
+        """Width of the rows that extraction stores."""
+        return projected_width(self.config.extract, self.teacher.card.dim)
 
     def row_seconds(self) -> float:
         """Seconds the teacher takes for one example, reading and preparing it included."""
@@ -122,16 +155,20 @@ def _teach(sight: _Sight) -> PlannedStage | None:
 
 
 def _extract(sight: _Sight) -> PlannedStage:
-    config, card = sight.config, sight.teacher.card
-    done = recall(sight.run.extracted, Extracted) is not None
-    rows = sum(sight.rows.values())
+    config, card, wanted = sight.config, sight.teacher.card, sight.stored_rows
+    earlier = recall(sight.run.extracted, Extracted)
+    there = {} if earlier is None else {split.split: split.rows for split in earlier.splits}
+    done = there == wanted
+    rows = sum(wanted.values())
+    missing = sum(count for name, count in wanted.items() if there.get(name) != count)
     item = 2 if config.extract.dtype == "float16" else 4
+    beside = "".join(f", {wanted[name]} of them {name}" for name in BESIDE if name in wanted)
     return PlannedStage(
         stage="extract",
-        what=f"{rows} rows of {card.dim} {config.extract.dtype}",
+        what=f"{rows} rows of {sight.dim} {config.extract.dtype}{beside}",
         done=done,
-        seconds=None if done else rows * sight.row_seconds(),
-        bytes=rows * (card.dim * item + len(card.classes) * item + 16),
+        seconds=None if done else missing * sight.row_seconds(),
+        bytes=rows * (sight.dim * item + len(card.classes) * 4 + 16),
     )
 
 
@@ -145,7 +182,7 @@ def _project(sight: _Sight) -> PlannedStage:
         specs = [store.spec for store in feature_stores(sight.run).values()]
         dim, rows = specs[0].dim, sum(spec.rows for spec in specs)
     else:
-        dim, rows = sight.teacher.card.dim, sum(sight.rows.values())
+        dim, rows = sight.dim, sum(sight.stored_rows.values())
     settings = sight.config.project
     dims = sorted({dim_for_factor(dim, factor) for factor in settings.factors}, reverse=True)
     names = [f"{settings.kind}-k{k}-s{seed}" for k in dims for seed in settings.seeds]
@@ -175,7 +212,7 @@ def _student(sight: _Sight) -> PlannedStage:
     tokenizer = getattr(sight.teacher.prepare, "tokenizer", None)
     network = build_student(
         settings.name,
-        dim_out=max(1, round(sight.teacher.card.dim / settings.factor)),
+        dim_out=max(1, round(sight.dim / settings.factor)),
         modality=sight.dataset.modality,
         options=settings.options,
         vocabulary=0 if tokenizer is None else len(tokenizer),
@@ -184,13 +221,14 @@ def _student(sight: _Sight) -> PlannedStage:
     with torch.inference_mode():
         forward = _seconds(lambda: network.eval()(moved)) / size
     count = 3 if settings.baselines else 1
+    rows = len(split.ids) + (len(sight.pool.splits["train"]) if settings.pool and sight.pool else 0)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return PlannedStage(
         stage="train-student",
-        what=f"{settings.name}, {settings.epochs} epochs of {len(split.ids)} rows"
+        what=f"{settings.name}, {settings.epochs} epochs of {rows} rows"
         + (", and its two baselines" if settings.baselines else ""),
         done=done,
-        seconds=None if done else count * BACKWARD * forward * settings.epochs * len(split.ids),
+        seconds=None if done else count * BACKWARD * forward * settings.epochs * rows,
         bytes=count * 3 * 4 * parameters,
     )
 

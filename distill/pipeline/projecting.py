@@ -140,7 +140,7 @@ def _targets(
             notes.append(f"factor {factor:g} gives k = {k} again; it is made once")
         factors.setdefault(k, factor)
     targets: dict[str, Target] = {}
-    for seed in settings.seeds:
+    for seed in settings.seeds if factors else ():
         names = {k: map_name(settings.kind, k, seed) for k in factors}
         if set(names.values()) <= set(targets):
             notes.append(f"a {settings.kind} map has no seed; it is made once")

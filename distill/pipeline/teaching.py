@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from distill.config import Config, fingerprint
 from distill.findings import Extracted, Taught
 from distill.options import EXTRACT, TEACH, ExtractOptions, TeachOptions, overrides
-from distill.pipeline.building import command, the_device, the_teacher, the_views
+from distill.pipeline.building import command, projected_width, the_device, the_teacher, the_views
 from distill.pipeline.opening import Opened, UserError, one_line, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall, remember, versions
@@ -100,7 +100,6 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
 
 def _projection(config: Config, teacher: "Teacher") -> "Projection | None":
     """The map that features go through as they are made; None keeps their full width."""
-    from distill.stages.project import dim_for_factor
     from distill.sweeping.maps import needs_data
     from projections import make_projection
 
@@ -114,7 +113,7 @@ def _projection(config: Config, teacher: "Teacher") -> "Projection | None":
             "project then"
         )
     dim = teacher.card.dim
-    k = dim_for_factor(dim, settings.factor)
+    k = projected_width(settings, dim)
     return make_projection(settings.kind, dim_in=dim, dim_out=k, seed=settings.seed)
 
 
