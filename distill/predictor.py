@@ -7,13 +7,14 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from distill.errors import StageError
-from students import LoaderFeed, SavedStudent, forward_rows, load_student, place
+from distill.shipping import OnnxStudent, read_onnx
+from students import LoaderFeed, PretrainedStudent, forward_rows, load, place
 from teachers import Prepare, rebuild_prepare
 
-FILE = "student.safetensors"
+FILE, SHARED = "student.safetensors", "config.json"
 
 
 @final
@@ -22,7 +23,7 @@ class Predictor:
     """A student with the preprocessing it was taught with. Needs nothing of the teacher."""
 
     name: str
-    student: SavedStudent
+    student: PretrainedStudent | OnnxStudent
     prepare: Prepare
     device: str
 
@@ -31,14 +32,19 @@ class Predictor:
         """Class names, in the order of the columns of ``probabilities``."""
         return self.student.classes
 
+    def embed(
+        self, inputs: Sequence[Any], *, batch_size: int = 64
+    ) -> Float32[np.ndarray, "rows dim_out"]:
+        """The student's own numbers of RGB images, strings or pairs of strings."""
+        return self._rows(_Embedding(self.student), inputs, batch_size)
+
     def probabilities(
         self, inputs: Sequence[Any], *, batch_size: int = 64
     ) -> Float64[np.ndarray, "rows classes"]:
         """Softmax of the logits of RGB images, strings or pairs of strings; rows sum to 1."""
         if len(inputs) == 0:
             return np.zeros((0, len(self.classes)))
-        feed = LoaderFeed(inputs, self.prepare, {})
-        logits = forward_rows(self.student.network, feed, batch_size=batch_size, device=self.device)
+        logits = self._rows(self.student.network, inputs, batch_size)
         return torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
 
     def predict(
@@ -48,16 +54,42 @@ class Predictor:
         found = self.probabilities(inputs, batch_size=batch_size)
         return tuple(self.classes[index] for index in found.argmax(axis=1)), found
 
+    def _rows(
+        self, network: torch.nn.Module, inputs: Sequence[Any], batch_size: int
+    ) -> Float32[np.ndarray, "rows width"]:
+        feed = LoaderFeed(inputs, self.prepare, {})
+        return forward_rows(network, feed, batch_size=batch_size, device=self.device)
 
-def load_predictor(folder: Path, *, device: str = "cpu") -> Predictor:
-    """Read the student that ``train-student`` left in ``folder``.
 
-    ``CheckpointError`` for a file that is damaged or of something else, ``StageError`` where it,
-    or what prepares its inputs, is missing.
+class _Embedding(torch.nn.Module):
+    """A student without its head."""
+
+    def __init__(self, student: PretrainedStudent | OnnxStudent) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, prepared: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.student.embed(prepared)
+
+
+def load_predictor(path: Path | str, *, device: str = "cpu") -> Predictor:
+    """Read a student, and how its inputs are prepared.
+
+    ``path`` is the folder that ``train-student`` left, one of ``save_pretrained``, an exported
+    file ….onnx, or a name on the hub. ``CheckpointError`` for a file that is damaged or of
+    something else, ``StageError`` where it, or what prepares its inputs, is missing.
     """
-    if not (folder / FILE).is_file():
-        raise StageError(f"no student in {folder}; run train-student first")
-    student = load_student(folder / FILE)
-    place(student.network, device)
-    prepare = rebuild_prepare(folder, student.blueprint.modality, student.preprocessing)
-    return Predictor(name=folder.name, student=student, prepare=prepare, device=device)
+    path, name = Path(path), str(path)
+    if path.suffix == ".onnx":
+        exported = read_onnx(path)
+        with exported.facts.unpacked() as folder:
+            prepare = rebuild_prepare(folder, exported.modality, exported.preprocessing)
+        return Predictor(name=path.stem, student=exported, prepare=prepare, device="cpu")
+    if path.is_dir() and not any((path / file).is_file() for file in (FILE, SHARED)):
+        raise StageError(f"no student in {path}; run train-student first")
+    student = load(path) if path.exists() else PretrainedStudent.from_pretrained(name)
+    place(student, device)
+    folder = student.folder or path
+    prepare = rebuild_prepare(folder, student.modality, student.preprocessing)
+    named = folder.name if path.exists() else name
+    return Predictor(name=named, student=student, prepare=prepare, device=device)

@@ -207,6 +207,27 @@ def _exported(found: f.Exported) -> str:
     return f"{found.path}: {found.rows} rows of {found.dim}, {size(found.bytes)}"
 
 
+def _exported_student(found: f.ExportedStudent) -> str:
+    batches = ", ".join(map(str, found.batches[:-1])) + f" and {found.batches[-1]}"
+    lines = [
+        f"{found.path}: {found.student} in {found.precision}, {size(found.bytes)}",
+        f"{', '.join(found.inputs)} -> {', '.join(found.outputs)}; embedding {found.dim_out}, "
+        f"classes {found.classes}",
+        f"checked against PyTorch in float32 at {batches} rows: largest difference "
+        f"{found.largest_difference:.1e} of the largest number",
+    ]
+    cost = found.quantised
+    if cost is not None:
+        lines.append(
+            f"int8 on {cost.rows} validation rows: {percent(cost.int8)}, in float32 "
+            f"{percent(cost.float32)}: {_difference(cost.difference)} points, the same on "
+            f"{percent(cost.agreement)} of them"
+        )
+    if cost is not None and cost.calibration_rows:
+        lines.append(f"ranges from {cost.calibration_rows} of these rows, without their labels")
+    return "\n".join([*lines, *found.notes])
+
+
 def _info(found: f.Info) -> str:
     rows = [
         (
@@ -288,6 +309,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     f.Students: _students,
     f.Reported: _reported,
     f.Exported: _exported,
+    f.ExportedStudent: _exported_student,
     f.Info: _info,
     f.Verified: _verified,
     f.Predictions: _predictions,

@@ -104,6 +104,11 @@ class PretrainedStudent(
         return self.blueprint.modality
 
     @property
+    def dim_out(self) -> int:
+        """How many numbers ``embed`` gives."""
+        return int(self.network.head.in_features)
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """How many of its first numbers have a head of their own, narrowest first."""
         return tuple(map(int, self.prefix))

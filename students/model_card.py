@@ -78,7 +78,7 @@ def _lines(student: "PretrainedStudent") -> Iterator[str]:
     reads = {"image": "images", "text": "texts"}.get(blueprint.modality, blueprint.modality)
     yield (
         f"A small network that tells {len(student.classes)} classes of {reads} apart. Between "
-        f"network and head it emits {student.network.encoder.dim_out} numbers."
+        f"network and head it emits {student.dim_out} numbers."
     )
     yield ""
     yield from _measured(student)
@@ -86,7 +86,7 @@ def _lines(student: "PretrainedStudent") -> Iterator[str]:
     yield USE.format(
         name="FOLDER-OR-NAME",
         classes=len(student.classes),
-        width=student.network.encoder.dim_out,
+        width=student.dim_out,
         inputs="images" if blueprint.modality == "image" else "texts",
     )
     yield ""

@@ -38,6 +38,7 @@ from distill.findings.seen import (
     StoreInfo,
     Verified,
 )
+from distill.findings.shipped import ExportedStudent, Quantised
 from distill.findings.swept import (
     Band,
     Certificate,
@@ -60,6 +61,7 @@ __all__ = [
     "Distortion",
     "Doctor",
     "Exported",
+    "ExportedStudent",
     "Extracted",
     "ExtractedSplit",
     "FindingError",
@@ -76,6 +78,7 @@ __all__ = [
     "Projected",
     "Projections",
     "Promise",
+    "Quantised",
     "Recommended",
     "Record",
     "Report",
