@@ -50,6 +50,17 @@ from students.losses import (
 )
 from students.parallel import Released, World, following, join_world
 from students.recipe import Evaluation, Recipe
+from students.rivals import (
+    DecoupledLoss,
+    LogitSquareLoss,
+    Matching,
+    MatchingLoss,
+    OrthogonalProjector,
+    StandardisedLoss,
+    linear_projector,
+    random_projector,
+    simkd_projector,
+)
 from students.saved import SavedStudent, carried_head, load_student, read_card, save_student
 from students.state import FitResult
 from students.steps import place
@@ -73,6 +84,7 @@ __all__ = [
     "CheckpointError",
     "Classifier",
     "Coordinates",
+    "DecoupledLoss",
     "DivergedError",
     "Encoder",
     "Evaluation",
@@ -83,14 +95,19 @@ __all__ = [
     "LabelLoss",
     "LoaderFeed",
     "LogitLoss",
+    "LogitSquareLoss",
+    "Matching",
+    "MatchingLoss",
     "MemoryFeed",
     "MemoryShortError",
+    "OrthogonalProjector",
     "Prefix",
     "PretrainedStudent",
     "Recipe",
     "RecipeError",
     "Released",
     "SavedStudent",
+    "StandardisedLoss",
     "StudentError",
     "StudentWeightsError",
     "SubspaceLoss",
@@ -118,6 +135,7 @@ __all__ = [
     "in_memory",
     "join_world",
     "label_shrunk",
+    "linear_projector",
     "load",
     "load_head",
     "load_student",
@@ -126,12 +144,14 @@ __all__ = [
     "place",
     "plain_order",
     "plain_settings",
+    "random_projector",
     "read_card",
     "read_tensors",
     "same_settings",
     "save_head",
     "save_student",
     "shuffled_order",
+    "simkd_projector",
     "standardise",
     "whiten",
     "windowed_order",

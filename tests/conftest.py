@@ -18,7 +18,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 # Not distill.pipeline: it names the parts' types without loading them.
 OURS = [
-    "distill.certify", "distill.datasets", "distill.metrics", "distill.neighbours",
+    "distill.certify", "distill.comparing", "distill.datasets", "distill.metrics", "distill.neighbours",
     "distill.stages", "distill.sweeping",
     "teachers", "projections", "students", "stores",
 ]  # fmt: skip

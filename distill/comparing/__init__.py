@@ -1,0 +1,1 @@
+"""Students side by side: statistics, a search that is fair to all, and rivals without a network."""
