@@ -7,14 +7,14 @@ from the same generators elsewhere is not disturbed.
 
 import difflib
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, final
 
 import numpy as np
 import torch
+from PIL import Image
 
 from distill.errors import StageError
 
@@ -62,37 +62,43 @@ def check_augmentation(name: str, modality: str) -> None:
         )
 
 
-@contextmanager
-def seeded(seed: int, *, python: bool = False) -> Iterator[None]:
-    """Global generators start from ``seed`` (64 bits) inside, and afterwards are as before.
-
-    torch's on the CPU always; Python's own and NumPy's old one only where asked for: keeping
-    those two costs more than a crop of a small image.
-    """
+def seeded(work: Callable[[], list[Any]], seed: int) -> list[Any]:
+    """Do the work with torch's CPU generator started from ``seed`` (64 bits); it is put back."""
     generator = torch.default_generator
     before = generator.get_state()
-    others = (random.getstate(), np.random.get_state()) if python else None  # noqa: NPY002
     try:
         generator.manual_seed(seed)
-        if others:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-        yield
+        return work()
     finally:
         generator.set_state(before)
-        if others:
-            random.setstate(others[0])
-            np.random.set_state(others[1])  # noqa: NPY002
 
 
-def _images(steps: Callable[[Size], Transform], *, python: bool = False) -> Augmentation:
+def seeded_too(work: Callable[[], list[Any]], seed: int) -> list[Any]:
+    """The same with Python's own generator and NumPy's old one.
+
+    Keeping those two costs as much as a crop of a small image.
+    """
+    python, numpy = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        return seeded(work, seed)
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _images(
+    steps: Callable[[Size], Transform], *, guard: Callable[..., list[Any]] = seeded
+) -> Augmentation:
     """An augmentation of images; ``steps`` makes the transform for one size of them."""
     made = lru_cache(maxsize=64)(steps)
 
     def draw(images: Sequence[Any], seed: int) -> list[Any]:
         transforms = [made(image.size) for image in images]  # made outside: nothing may draw
-        with seeded(seed, python=python):
-            return [transform(image) for transform, image in zip(transforms, images, strict=True)]
+        return guard(
+            lambda: [do(image) for do, image in zip(transforms, images, strict=True)], seed
+        )
 
     return Augmentation("image", draw)
 
@@ -102,19 +108,32 @@ def _crop(size: Size) -> Transform:
     from torchvision.transforms import v2
 
     width, height = size
-    crop: Transform
     if max(size) <= SMALL:
-        margin = [max(1, side // MARGIN) for side in size]
-        crop = v2.RandomCrop((height, width), padding=margin, padding_mode="reflect")
-    else:
-        crop = v2.RandomResizedCrop((height, width), scale=SCALE, antialias=True)
+        return partial(_moved, margin=[max(1, side // MARGIN) for side in size])
+    crop: Transform = v2.RandomResizedCrop((height, width), scale=SCALE, antialias=True)
     return crop
+
+
+def _moved(image: Image.Image, *, margin: Sequence[int]) -> Any:
+    """What ``v2.RandomCrop`` does with a reflected margin, at two thirds of its cost."""
+    from torchvision.transforms.v2 import functional
+
+    wide = functional.pad(image, list(margin), padding_mode="reflect")
+    left, top = (int(torch.randint(2 * free + 1, ())) for free in margin)
+    return functional.crop(wide, top, left, image.height, image.width)
+
+
+def _flipped(image: Image.Image) -> Any:
+    """Half of them."""
+    from torchvision.transforms.v2 import functional
+
+    return functional.horizontal_flip(image) if torch.rand(()) < 0.5 else image
 
 
 def _crop_flip(size: Size) -> Transform:
     from torchvision.transforms import v2
 
-    made: Transform = v2.Compose([_crop(size), v2.RandomHorizontalFlip()])
+    made: Transform = v2.Compose([_crop(size), _flipped])
     return made
 
 
@@ -149,7 +168,7 @@ def _timm_named(name: str) -> Augmentation:
     except (AssertionError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StageError(f"timm cannot read the policy {policy!r}: {reason}") from error
-    return _images(steps, python=True)
+    return _images(steps, guard=seeded_too)
 
 
 def _timm_policy(form: str, policy: str, side: int) -> Transform:

@@ -8,7 +8,7 @@ made before any preprocessing, so that teacher and student may read it at differ
 import hashlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, final
@@ -83,6 +83,9 @@ class Viewed(Sequence[Any]):
             raise StageError(f"{len(self.inputs)} examples have {len(self.ids)} ids")
         self.views.check(self.modality)
 
+    def __reduce__(self) -> tuple[type["Viewed"], tuple[Any, ...]]:
+        return Viewed, (self.inputs, self.ids, self.views, self.modality)
+
     def __len__(self) -> int:
         return len(self.ids) * self.views.count
 
@@ -90,11 +93,9 @@ class Viewed(Sequence[Any]):
         """One view, or a slice of them still unmade. What an unreadable input raises is raised."""
         if isinstance(index, slice):
             return _Some(self, range(len(self))[index])
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        example, view = divmod(int(index) % len(self), self.views.count)
+        example, view = divmod(range(len(self))[index], self.views.count)
         seed, mixing = _seeds(self.views.seed, int(self.ids[example]), view)
-        draw = augmentation(self.views.augment).draw
+        draw = self._draw
         if self.views.mix == "none" or len(self.ids) < 2:  # there is no other to mix with
             return draw([self._clean(example)], seed)[0]
         chance = random.Random(mixing)  # noqa: S311 - of its own: nothing global is touched
@@ -116,8 +117,23 @@ class Viewed(Sequence[Any]):
         return f"sha256:{found.hexdigest()}"
 
     def _clean(self, example: int) -> Any:
+        """The example itself; the last one is kept, whose other views are often asked for next."""
+        kept = self._last.get("kept")
+        if kept is not None and kept[0] == example:
+            return kept[1]
         clean = self.inputs[example]
-        return clean.convert("RGB") if getattr(clean, "mode", "RGB") != "RGB" else clean
+        if isinstance(clean, Image.Image) and clean.mode != "RGB":
+            clean = clean.convert("RGB")
+        self._last["kept"] = (example, clean)
+        return clean
+
+    @cached_property
+    def _last(self) -> dict[str, tuple[int, Any]]:
+        return {}
+
+    @cached_property
+    def _draw(self) -> Callable[[Sequence[Any], int], list[Any]]:
+        return augmentation(self.views.augment).draw
 
     def _other(self, example: int, chance: random.Random) -> int:
         """Draw another example: by its place among the ids in their order, all equally likely."""
