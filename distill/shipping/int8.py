@@ -18,15 +18,22 @@ from distill.shipping.onnx_files import quietly
 Batch = dict[str, np.ndarray]
 
 
-def quantised(model: Any, modality: str, examples: Sequence[Batch]) -> Any:
-    """Return another ``onnx.ModelProto``; ``examples`` set the ranges of a network of images."""
+def quantised(path: Path, modality: str, examples: Sequence[Batch]) -> Any:
+    """Return an ``onnx.ModelProto`` made of the float32 file at ``path``.
+
+    ``examples`` set the ranges of a network of images.
+    """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder, quietly():
         plain, found = (str(Path(folder) / name) for name in ("plain.onnx", "int8.onnx"))
-        quant_pre_process(model, plain)
+        bare = onnx.load(str(path))
+        del bare.graph.value_info[:]  # shapes inside are inferred anew, after fusing
+        onnx.save(bare, plain)
+        # onnxruntime's own inference of symbols cannot follow every network
+        quant_pre_process(plain, plain, skip_symbolic_shape=True)
         if modality == "image":
             quantize_static(
                 plain,

@@ -83,14 +83,13 @@ def export_int8(
         raise StageError(f"{predictor.name} is exported already; name the student it was made of")
     graph, facts = graph_of(student), facts_of(student, predictor.name)
     with whole(path) as scratch, progress.task("export", total=4, unit="steps") as advance:
-        model = to_onnx(graph)
-        save_onnx(model, facts, scratch)
+        save_onnx(to_onnx(graph), facts, scratch)
         worst = check(graph, run_onnx(scratch, graph))
         advance(1)
         before = _predicted(predictor, scratch, validation)
         advance(1)
         examples = _examples(predictor, graph, validation) if student.modality == "image" else []
-        save_onnx(quantised(model, student.modality, examples), facts, scratch)
+        save_onnx(quantised(scratch, student.modality, examples), facts, scratch)
         advance(1)
         after = _predicted(predictor, scratch, validation)
         cost = Quantised(
