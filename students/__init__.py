@@ -4,6 +4,7 @@ from students.attenuation import Attenuation, fit_attenuation
 from students.blueprint import Blueprint
 from students.checkpoint import plain_settings, read_tensors, same_settings, write_tensors
 from students.distances import DISTANCES, get_distance
+from students.embeddings import slice_embeddings
 from students.encoders import (
     Classifier,
     Encoder,
@@ -62,6 +63,7 @@ from students.rivals import (
     simkd_projector,
 )
 from students.saved import SavedStudent, carried_head, load_student, read_card, save_student
+from students.sizing import AUTO, choose_student, multiply_adds
 from students.state import FitResult
 from students.steps import place
 from students.training import fit
@@ -75,6 +77,7 @@ from students.whitening import (
 )
 
 __all__ = [
+    "AUTO",
     "COORDINATES",
     "DISTANCES",
     "UNLABELLED",
@@ -119,6 +122,7 @@ __all__ = [
     "build_student",
     "carried_head",
     "check_prefixes",
+    "choose_student",
     "class_means",
     "count_parameters",
     "evaluate_logits",
@@ -141,6 +145,7 @@ __all__ = [
     "load_student",
     "make_feed",
     "mean_and_covariance",
+    "multiply_adds",
     "place",
     "plain_order",
     "plain_settings",
@@ -152,6 +157,7 @@ __all__ = [
     "save_student",
     "shuffled_order",
     "simkd_projector",
+    "slice_embeddings",
     "standardise",
     "whiten",
     "windowed_order",

@@ -2,7 +2,8 @@
 
 ``timm/<name>`` any timm network, its keyword arguments as options · ``hf/<model type>`` a small
 transformers encoder from config values, or ``hf/<folder>`` with a ``config.json`` ·
-``module:factory`` one's own. A new family is a module (or a function) and a line in ``FAMILIES``.
+``static/<dim>`` mean-pooled token embeddings · ``module:factory`` one's own. A new family is a
+module (or a function) and a line in ``FAMILIES``.
 """
 
 import importlib
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from students.blueprint import Blueprint
 from students.errors import StudentError, UnknownStudentError, nearest
+from students.static import static_body
 from students.weights import load_weights
 
 Prepared = Mapping[str, Tensor]
@@ -138,7 +140,8 @@ def _family(name: str) -> Callable[[Blueprint], Encoder]:
         return _own
     near = nearest(prefix, FAMILIES)
     raise UnknownStudentError(
-        f"no student named {name!r}: say timm/<name>, hf/<model type> or module:factory{near}"
+        f"no student named {name!r}: say timm/<name>, hf/<model type>, static/<dim> or "
+        f"module:factory{near}"
     )
 
 
@@ -232,7 +235,15 @@ def _text(blueprint: Blueprint) -> Encoder:
     return _ended(*text_body(blueprint), blueprint)
 
 
-FAMILIES: dict[str, Callable[[Blueprint], Encoder]] = {"timm": _timm, "hf": _text}
+def _static(blueprint: Blueprint) -> Encoder:
+    return _ended(*static_body(blueprint), blueprint)
+
+
+FAMILIES: dict[str, Callable[[Blueprint], Encoder]] = {
+    "timm": _timm,
+    "hf": _text,
+    "static": _static,
+}
 
 
 def _line(error: Exception) -> str:

@@ -144,7 +144,7 @@ def test_a_scale_without_a_neck_to_fold_into_stays() -> None:
     [
         ({"name": "timm/resnet10"}, "no timm network named 'resnet10'; did you mean 'resnet10t'"),
         ({"name": "tim/resnet10t"}, "no student named 'tim/resnet10t'.*did you mean 'timm'"),
-        ({"name": "resnet"}, "say timm/<name>, hf/<model type> or module:factory"),
+        ({"name": "resnet"}, "say timm/<name>, hf/<model type>, static/<dim> or module:factory"),
         ({"name": "no_such_module:make"}, "no student factory 'no_such_module:make'"),
         ({"name": "hf/bertt", "modality": "text", "vocabulary": 9, "options": {}}, "did you mean"),
     ],
