@@ -4,6 +4,11 @@ The first process leads: it runs the command as if it were alone. The others wai
 learns. Each then runs the same command, finds what the leader has finished and left in the run
 folder, comes to the same training by itself, takes its part in it, and waits again. They lock
 nothing, write nothing and say nothing.
+
+    torchrun --nproc-per-node 2 -m -- distill train-student --run runs/x
+    accelerate launch --multi_gpu --num_processes 2 -m distill train-student --run runs/x
+
+(Without the dashes torchrun takes ``--run`` for the beginning of an option of its own.)
 """
 
 import os
@@ -55,9 +60,8 @@ def _lead(world: "World | None", run: Run, words: Sequence[str]) -> int:
 def _follow(world: "World", run: Run, words: Sequence[str]) -> int:
     from students import Released, following
 
-    command, *options = words
     # the leader has thrown away what it does anew
-    again = [command, "--quiet", *(word for word in options if word != "--overwrite")]
+    again = [*words[:1], "--quiet", *(word for word in words[1:] if word != "--overwrite")]
     while world.training_begins():
         try:
             with following():

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
 
 from students.errors import RecipeError, StudentError
 from students.feeds import Batch, Feed, Rows
@@ -115,7 +116,7 @@ class World:
         weighed = [loss, *parts, *(tensor * share for tensor in averaged)]
         total = torch.cat([tensor.reshape(-1).float() for tensor in weighed])
         _told_of_loss(distributed.all_reduce)(total)
-        found, *sums = total.split([tensor.numel() for tensor in weighed])
+        found, *sums = torch.split(total, [tensor.numel() for tensor in weighed])
         with torch.no_grad():
             for tensor, one in zip((*parts, *averaged), sums, strict=True):
                 tensor.copy_(one.view(tensor.shape))
@@ -167,22 +168,20 @@ def join_world() -> World | None:
             )
         torch.cuda.set_device(local)
     try:
-        store, rank, size = next(iter(distributed.rendezvous("env://")))
+        store, rank, size = next(iter(rendezvous("env://")))
     except ValueError as error:
         raise RecipeError(
             f"WORLD_SIZE is {size}, but the other processes cannot be found ({error}); start all "
             f"with torchrun or accelerate launch"
         ) from error
     store.set_timeout(_LONG)
-    distributed.init_process_group(
-        backend,
-        store=distributed.PrefixStore("group", store),
-        rank=rank,
-        world_size=size,
-        timeout=_LONG,
+    group, events = (
+        distributed.PrefixStore(name, store)  # type: ignore[attr-defined]
+        for name in ("group", "events")
     )
+    distributed.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=_LONG)
     atexit.register(_leave)
-    return World(rank=rank, size=size, store=distributed.PrefixStore("events", store))
+    return World(rank=rank, size=size, store=events)
 
 
 @contextmanager

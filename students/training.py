@@ -318,12 +318,15 @@ class _Run:
         state = self.state
         mine = {**self.made_by, "epoch": state.epoch, "step": state.step, "steps": self.steps}
         leaders = world.told(lambda: mine)
-        for name in sorted(leaders):
-            if leaders[name] != mine.get(name):
-                raise RecipeError(
-                    f"process {world.rank} trains with {name} = {mine.get(name)!r} and process 0 "
-                    f"with {leaders[name]!r}: start all with the same settings and folder"
-                )
+        other = next((name for name in sorted(leaders) if leaders[name] != mine.get(name)), None)
+        if not world.least(int(other is None)):
+            said = (
+                "another process means another training: see what it says"
+                if other is None
+                else f"process {world.rank} trains with {other} = {mine.get(other)!r} and process "
+                f"0 with {leaders[other]!r}"
+            )
+            raise RecipeError(f"{said}; start all with the same settings and folder")
         if not self._finished(state):
             world.start_alike(self.network)
 
