@@ -11,6 +11,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -25,6 +26,22 @@ class RateColumn(ProgressColumn):
         if not task.speed:
             return Text("")
         return Text(f"{task.speed:,.0f} {task.fields['unit']}/s", style="progress.data.speed")
+
+
+class Bar:
+    """One open bar: call it to move it forward."""
+
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self._bars = bars
+        self._task = task
+
+    def __call__(self, advance: int) -> None:
+        """Forward by so many units."""
+        self._bars.update(self._task, advance=advance)
+
+    def show(self, text: str) -> None:
+        """Words behind the bar, until others come."""
+        self._bars.update(self._task, words=text)
 
 
 class Bars:
@@ -47,10 +64,10 @@ class Bars:
             MofNCompleteColumn(),
             RateColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}", markup=False),
         )
         with Progress(*columns, console=self._console, transient=True) as bars:
-            bar = bars.add_task(label, total=total, unit=unit)
-            yield lambda advance: bars.update(bar, advance=advance)
+            yield Bar(bars, bars.add_task(label, total=total, unit=unit, words=""))
 
     def say(self, text: str) -> None:
         """One line, unless quiet."""

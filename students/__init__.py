@@ -40,7 +40,7 @@ from students.fisher import fisher_metric
 from students.head_files import load_head, save_head
 from students.heads import FittedHead, fit_head, fit_path, fit_path_read
 from students.hub import PretrainedStudent, load
-from students.inference import evaluate_logits, forward_rows
+from students.inference import evaluate_logits, forward_rows, knn_accuracy
 from students.losses import (
     UNLABELLED,
     LabelLoss,
@@ -138,6 +138,7 @@ __all__ = [
     "get_distance",
     "in_memory",
     "join_world",
+    "knn_accuracy",
     "label_shrunk",
     "linear_projector",
     "load",

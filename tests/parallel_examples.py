@@ -92,16 +92,16 @@ def together(folder: Path, rank: int) -> None:
 
 def _statistics(folder: Path) -> dict[str, Any]:
     """A network with BatchNorm and dropout: what each process holds after its last step."""
-    net, held = network(), []
+    net = network()
+    held: list[float] = []
     masks: list[float] = []
 
-    class Watching(LabelLoss):
-        def __call__(self, outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
-            masks.append(float(nn.functional.dropout(torch.ones(999)).sum()))
-            held.append(float(net.get_buffer("layers.1.running_var").sum()))
-            return super().__call__(outputs, targets)
+    def watching(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        masks.append(float(nn.functional.dropout(torch.ones(999)).sum()))
+        held.append(float(net.get_buffer("layers.1.running_var").sum()))
+        return LabelLoss()(outputs, targets)
 
-    train(folder / "statistics", net, loss=Watching(), recipe=recipe(epochs=1))
+    train(folder / "statistics", net, loss=watching, recipe=recipe(epochs=1))
     return {"variances": held, "masks": masks}
 
 
