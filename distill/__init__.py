@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: F405
     "UserError",
     "doctor",
+    "export",
     "export_store",
     "extract",
     "import_features",
     "info",
+    "load_predictor",
     "plan",
     "predict",
     "project",

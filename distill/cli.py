@@ -46,11 +46,14 @@ ARGUMENTS = {
     "key": "array or column of the features, where a file holds several",
     "label_key": "array or column of the labels",
     "ids": "file of ids, one a row; row numbers unless named",
-    "student": "name of the student, where a run has several",
+    "student": "name of the student, where a run has several; or the path of one",
     "batch_size": "inputs a batch",
     "device": "auto, cpu, cuda, cuda:1 or mps",
     "output": "file to write as well; its ending says the format: .csv, .json or .parquet",
     "skip_bad": "leave out inputs that cannot be read, and say which",
+    "format": "onnx or torch-export; otherwise the ending of --output says it",
+    "int8": "weights of eight bits; their accuracy is measured on validation",
+    "export output": "file to write: .onnx or .pt2; otherwise beside the student",
 }
 POSITIONAL = {
     "config": "TOML file with settings",
@@ -81,6 +84,7 @@ COMMANDS = (
     Command("train-student", pipeline.train_student),
     Command("report", pipeline.report),
     Command("import", pipeline.import_features),
+    Command("export", pipeline.export),
     Command("export-store", pipeline.export_store),
     Command("doctor", pipeline.doctor),
     Command("info", pipeline.info),
@@ -214,7 +218,8 @@ def _own(parameter: inspect.Parameter, hint: Any, command: str) -> inspect.Param
         text = POSITIONAL.get(name, "")
         default = ... if default is parameter.empty else default
         return _parameter(name, _annotated(_narrow(hint), typer.Argument(help=text)), default)
-    return _keyword(name, _narrow(hint), default, ARGUMENTS.get(name, ""))
+    text = ARGUMENTS.get(f"{command} {name}") or ARGUMENTS.get(name, "")
+    return _keyword(name, _narrow(hint), default, text)
 
 
 def _switches(command: str) -> list[inspect.Parameter]:

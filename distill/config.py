@@ -26,6 +26,7 @@ from pydantic import (
     field_validator,
 )
 
+STUDENT = "run:"  # before the path of a student that teaches
 Scalar = bool | int | float | str
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -323,6 +324,8 @@ def settle(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
     config = _build(merged, where="")
     if "name" not in config.student.model_fields_set and config.teacher.name.startswith("hf/"):
         merged["student"] = TEXT_STUDENT | merged.get("student", {})
+    if config.teacher.name.startswith(STUDENT) and not overrides.get("teacher.taught"):
+        merged["teacher"] = merged["teacher"] | {"taught": False}  # it was taught already
     if "learning_rate" not in config.teach.model_fields_set and config.teacher.weights == "random":
         merged.setdefault("teach", {})["learning_rate"] = LEARNING_RATE_FROM_RANDOM
     if config.extract.factor > 1:

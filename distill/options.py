@@ -189,7 +189,8 @@ COMMON = {
     "device": Option("auto, cpu, cuda, cuda:1 or mps", ("compute.device",)),
     "workers": Option("processes that read and prepare inputs", ("compute.workers",)),
     "teacher": Option(
-        "timm/NAME, torchvision/NAME, hf/NAME-or-folder, or module:factory", ("teacher.name",)
+        "timm/NAME, torchvision/NAME, hf/NAME-or-folder, module:factory, or a student, run:PATH",
+        ("teacher.name",),
     ),
     "weights": Option("pretrained, random, or a .safetensors or .pth file", ("teacher.weights",)),
     "random_init": Option("random weights instead of pretrained ones", ()),

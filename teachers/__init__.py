@@ -6,7 +6,7 @@ from teachers.base import Outputs, Prepare, Prepared, Teacher, TeacherCard
 from teachers.devices import resolve_device, resolve_dtype
 from teachers.errors import DeviceError, TeacherError, UnknownTeacherError, WeightsError
 from teachers.network import NetworkTeacher
-from teachers.rebuilding import rebuild_prepare, save_prepare
+from teachers.rebuilding import rebuild_prepare, resized, save_prepare
 from teachers.registry import load_teacher
 from teachers.saved import save_teacher
 
@@ -25,6 +25,7 @@ __all__ = [
     "load_teacher",
     "make_teacher",
     "rebuild_prepare",
+    "resized",
     "resolve_device",
     "resolve_dtype",
     "save_prepare",

@@ -74,6 +74,7 @@ def make_teacher(
     pooling: str = "mean",
     preprocessing: Mapping[str, Any] = {},
     head: nn.Linear | None = None,
+    labels: Sequence[str] = (),
     classes: Sequence[str] = (),
     device: str = "cpu",
 ) -> NetworkTeacher:
@@ -81,6 +82,7 @@ def make_teacher(
 
     ``prepare`` makes a dict of CPU tensors of a list of inputs; ``call(network, prepared)`` gives
     (rows, dim), or token sequences or maps to be pooled. ``preprocessing`` is recorded as it is.
+    ``labels`` name the head's rows where they are not just ``classes``, to which it is then cut.
     """
     built = Built(
         network=network,
@@ -90,7 +92,7 @@ def make_teacher(
         call=call,
         pooling=Pooling(kind=pooling),
         head=head,
-        labels=tuple(classes),
+        labels=tuple(labels or classes),
     )
     device = resolve_device(device)
     return assemble(name, built, layer="", options={}, classes=classes, device=device, dtype="")

@@ -42,6 +42,24 @@ def rebuild_prepare(folder: Path, modality: str, recorded: Recorded) -> Prepare:
         ) from error
 
 
+def resized(recorded: Recorded, image_size: int) -> tuple[dict[str, Any], Prepare]:
+    """The same preprocessing at another size of images; ``TeacherError`` where that is unknown."""
+    by = recorded.get("made_by", "")
+    if by not in _FAMILIES:
+        raise TeacherError(
+            f"images prepared by {by or 'code of your own'} cannot be made {image_size} px wide; "
+            "leave the size out"
+        )
+    changes: dict[str, Any] = {"image_size": image_size}
+    if by == "timm":
+        changes["input_size"] = [3, image_size, image_size]
+    else:
+        share = recorded["resize_size"] / recorded["crop_size"]
+        changes |= {"crop_size": image_size, "resize_size": round(image_size * share)}
+    found = {**recorded, **changes}
+    return found, _FAMILIES[by](found)
+
+
 def _timm(recorded: Recorded) -> Prepare:
     from teachers.timm_networks import CONFIG, prepare_from
 

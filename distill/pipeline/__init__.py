@@ -1,12 +1,14 @@
 """The commands as functions: build the parts from a config, run the stages, skip the finished."""
 
 from distill.options import documented
+from distill.pipeline.exporting import export
 from distill.pipeline.learning import train_head, train_student
 from distill.pipeline.looking import (
     doctor,
     export_store,
     import_features,
     info,
+    load_predictor,
     predict,
     verify,
 )
@@ -20,10 +22,12 @@ from distill.pipeline.telling import report, run
 __all__ = [
     "UserError",
     "doctor",
+    "export",
     "export_store",
     "extract",
     "import_features",
     "info",
+    "load_predictor",
     "plan",
     "predict",
     "project",

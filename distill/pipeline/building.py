@@ -3,7 +3,7 @@
 import shlex
 from typing import TYPE_CHECKING
 
-from distill.config import Config, ExtractConfig
+from distill.config import STUDENT, Config, ExtractConfig
 from distill.findings import Projected
 from distill.pipeline.opening import UserError
 from distill.progress import Progress
@@ -44,6 +44,25 @@ def the_teacher(
 
     ``fresh`` gives the one that is still to be taught; ``image_size`` is over the config's.
     """
+    settings = config.teacher
+    size = settings.image_size if image_size is None else image_size
+    if settings.name.startswith(STUDENT):
+        from distill.pipeline.pointing import student_as_teacher
+
+        teacher = student_as_teacher(config, dataset.classes, fresh=fresh, image_size=size)
+    else:
+        teacher = _network_as_teacher(run, config, dataset, fresh=fresh, image_size=size)
+    if teacher.card.modality != dataset.modality:
+        raise UserError(
+            f"{settings.name} reads {_plural(teacher.card.modality)} and {dataset.name} holds "
+            f"{_plural(dataset.modality)}; name another --teacher or other --data"
+        )
+    return teacher
+
+
+def _network_as_teacher(
+    run: Run, config: Config, dataset: "Dataset", *, fresh: bool, image_size: int
+) -> "Teacher":
     from teachers import load_teacher
 
     settings = config.teacher
@@ -58,10 +77,10 @@ def the_teacher(
                 "(pretrained, or a file)"
             )
         weights = str(run.teacher)
-    teacher = load_teacher(
+    return load_teacher(
         settings.name,
         weights=weights,
-        image_size=settings.image_size if image_size is None else image_size,
+        image_size=image_size,
         pooling=settings.pooling,
         max_length=settings.max_length,
         layer=settings.layer,
@@ -71,12 +90,6 @@ def the_teacher(
         device=the_device(config),
         seed=settings.seed,
     )
-    if teacher.card.modality != dataset.modality:
-        raise UserError(
-            f"{settings.name} reads {_plural(teacher.card.modality)} and {dataset.name} holds "
-            f"{_plural(dataset.modality)}; name another --teacher or other --data"
-        )
-    return teacher
 
 
 def the_views(config: Config, dataset: "Dataset") -> "Views | None":

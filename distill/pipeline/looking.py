@@ -19,12 +19,14 @@ from distill.findings import (
     Verified,
 )
 from distill.options import ImportOptions, overrides
-from distill.pipeline.building import command, the_device
+from distill.pipeline.building import the_device
 from distill.pipeline.opening import UserError, opened_for_writing, peek, told
+from distill.pipeline.pointing import student_path
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, Run, recall, remember
 
 if TYPE_CHECKING:
+    from distill.predictor import Predictor
     from stores import Damage
 
 
@@ -155,7 +157,7 @@ def predict(
 
     with told():
         opened = peek(run, config, {"compute.device": device})
-        folder = _student_folder(opened.run, student)
+        folder = student_path(opened.run, student)
         if output is not None:
             check_answers(Path(output), overwrite=overwrite)
         found = stage(
@@ -169,6 +171,20 @@ def predict(
         if output is not None:
             write_answers(found.predictions, Path(output))
         return found
+
+
+def load_predictor(path: Path | str, *, device: str = "auto") -> "Predictor":
+    """A trained student for Python: images, strings or pairs in, classes out.
+
+    ``path`` is a student's folder, one of ``save_pretrained``, an exported file ….onnx, or a name
+    on the hub. ``predict(inputs)`` names classes and gives all probabilities, ``embed(inputs)``
+    the student's own numbers.
+    """
+    from distill.predictor import load_predictor as load
+    from teachers import resolve_device
+
+    with told():
+        return load(path, device=resolve_device(device))
 
 
 def doctor(
@@ -225,26 +241,6 @@ def _named_store(run: Run, store: Path | str) -> Path:
         return inside[str(store)]
     there = f"; {run.folder} has {', '.join(known)}" if known else ""
     raise UserError(f"no store at {store}; name a folder ….zarr or a store of the run{there}")
-
-
-def _student_folder(run: Run, name: str) -> Path:
-    """The student that is meant: the named one, else the only subspace-native one."""
-    trained = {
-        file.parent.name: recall(file, Student) for file in run.students.glob("*/student.json")
-    }
-    if not trained:
-        raise UserError(
-            f"no student in {run.folder} yet: run {command(run, 'train-student')} first"
-        )
-    if name in trained:
-        return run.students / name
-    native = sorted(key for key, found in trained.items() if found and found.method == "subspace")
-    if not name and len(native) == 1:
-        return run.students / native[0]
-    what = f"no student named {name!r}" if name else "several students"
-    raise UserError(
-        f"{what} in {run.folder}; name one with --student: {', '.join(sorted(trained))}"
-    )
 
 
 def _stores_in(path: Path) -> list[Path]:
