@@ -319,11 +319,16 @@ HEADING = "\n\nOptions\n-------\n"
 def documented(call: Callable[..., Any]) -> str:
     """The docstring of a function, and below ``HEADING`` the options that it takes."""
     texts = COMMON | SPECIAL.get(call.__name__, {})
-    hints = typing.get_type_hints(call)
-    lines = [
-        f"{name} : {inspect.formatannotation(hint)}\n    {texts[name].help}"
+    tables = [
+        parameter
         for parameter in inspect.signature(call).parameters.values()
         if parameter.kind is parameter.VAR_KEYWORD
+    ]
+    # a function without options may name a part in quotes, which is not loaded to be read here
+    hints = typing.get_type_hints(call) if tables else {}
+    lines = [
+        f"{name} : {inspect.formatannotation(hint)}\n    {texts[name].help}"
+        for parameter in tables
         for table in typing.get_args(hints[parameter.name])
         for name, hint in typing.get_type_hints(table).items()
     ]
