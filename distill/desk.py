@@ -5,11 +5,21 @@ from dataclasses import dataclass, replace
 from typing import Any, cast, final
 
 import numpy as np
+from jaxtyping import Float32
 from torch import Tensor, nn
 
 from distill.config import StudentConfig
+from distill.errors import StageError
 from distill.lessons import Lesson, Material
-from students import Blueprint, Classifier, Encoder, FittedHead, build, fresh_head
+from students import (
+    Blueprint,
+    Classifier,
+    Encoder,
+    FittedHead,
+    build,
+    fresh_head,
+    slice_embeddings,
+)
 
 Take = Callable[[np.ndarray], Tensor]
 Loss = Callable[[Any, dict[str, Tensor]], Tensor]  # what the network gives, targets -> scalar
@@ -57,11 +67,28 @@ class Desk:
     def encoder(self, dim_out: int | None = None) -> Encoder:
         """The network with the initial weights of the settings' seed.
 
+        With ``embeddings = "teacher"``, those of tokens are cut from the teacher's.
         ``dim_out`` is the blueprint's unless given; 0 asks for the body's own width, no neck.
         """
         width = self.blueprint.dim_out if dim_out is None else dim_out
         blueprint = replace(self.blueprint, dim_out=width)
-        return build(blueprint, weights=self.settings.weights, seed=self.settings.seed)
+        encoder = build(blueprint, weights=self.settings.weights, seed=self.settings.seed)
+        if self.settings.embeddings == "teacher":
+            slice_embeddings(encoder, self._embeddings())
+        return encoder
+
+    def _embeddings(self) -> Float32[np.ndarray, "tokens width"]:
+        if self.settings.weights != "random":
+            raise StageError(
+                "a student whose weights are read from a file has its own token embeddings; "
+                "train it with --embeddings random"
+            )
+        if self.lesson.embeddings is None:
+            raise StageError(
+                f"{self.settings.name} cannot begin with its teacher's token embeddings: the "
+                "teacher has none; train it with --embeddings random"
+            )
+        return self.lesson.embeddings
 
     def head(self, dim: int) -> nn.Linear:
         """A linear head with random weights of the settings' seed."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from distill.datasets import Dataset
 from distill.stored import WINDOW, StoreRows, fits_in_memory, logits_of
@@ -34,6 +34,7 @@ class Lesson:
     prepare: Prepare  # inputs -> prepared batch, as the student sees it
     preprocessing: Mapping[str, Any]  # the same in plain values, to be done again at prediction
     pool: Dataset | None = None  # what the unlabeled rows were made of
+    embeddings: Float32[np.ndarray, "tokens width"] | None = None  # the teacher's, of its tokens
 
 
 @final

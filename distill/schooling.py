@@ -40,6 +40,7 @@ from students import (
     fit,
     fit_attenuation,
     forward_rows,
+    knn_accuracy,
     make_feed,
     plain_settings,
     read_card,
@@ -93,18 +94,7 @@ class School:
 
     def blueprint(self, settings: StudentConfig) -> Blueprint:
         """The network of these settings."""
-        lesson = self.lesson
-        tokenizer = getattr(lesson.prepare, "tokenizer", None)
-        size = settings.image_size or lesson.preprocessing.get("image_size", 0)
-        return Blueprint(
-            name=settings.name,
-            dim_out=lesson.targets["train"].spec.dim,
-            modality=self.dataset.modality,
-            options=plain_settings(settings.options),
-            image_size=int(size),
-            vocabulary=0 if tokenizer is None else len(tokenizer),
-            padding_id=0 if tokenizer is None else int(tokenizer.pad_token_id or 0),
-        )
+        return blueprint_of(self.dataset, self.lesson, settings)
 
     def teach(
         self, method: str, settings: StudentConfig, folder: Path, *, overwrite: bool = False
@@ -175,7 +165,7 @@ class School:
         del network  # the pupil's: the same weights, and the head with them
         rows, labels = self._rows(pupil, "validation"), self.splits["validation"].labels
         found = evaluate_logits(logits_from(pupil.student.head, rows), labels)
-        return found
+        return replace(found, measures={"knn_accuracy": knn_accuracy(rows, labels)})
 
     def _calibrate(self, pupil: Pupil) -> str:
         """Undo on validation rows the shrinkage of least squares, in the head."""
@@ -276,7 +266,6 @@ class School:
             "options": settings.options,
             "weights": _weights(settings.weights),
             "embeddings": settings.embeddings,
-            "dim_out": blueprint.dim_out,
             "image_size": blueprint.image_size,
             "dataset": self.dataset.fingerprint,
             "classes": list(self.dataset.classes),
@@ -288,7 +277,11 @@ class School:
         made |= {name: getattr(settings, name) for name in way.settings}
         if way.targets:
             stores = [*train.target_stores, self.splits["validation"].targets]
-            made |= {"target": [store.digest for store in stores], "head": _digest(lesson.head)}
+            made |= {
+                "dim_out": blueprint.dim_out,
+                "target": [store.digest for store in stores],
+                "head": _digest(lesson.head),
+            }
         if way.features or (way.targets and settings.kl_weight):
             made |= {
                 "features": [store.digest for store in train.feature_stores],
@@ -308,6 +301,21 @@ def open_school(
         device=device,
         progress=progress,
         splits=match(lesson, dataset.splits),
+    )
+
+
+def blueprint_of(dataset: Dataset, lesson: Lesson, settings: StudentConfig) -> Blueprint:
+    """The network that these settings name, of the width of the targets."""
+    tokenizer = getattr(lesson.prepare, "tokenizer", None)
+    size = settings.image_size or lesson.preprocessing.get("image_size", 0)
+    return Blueprint(
+        name=settings.name,
+        dim_out=lesson.targets["train"].spec.dim,
+        modality=dataset.modality,
+        options=plain_settings(settings.options),
+        image_size=int(size),
+        vocabulary=0 if tokenizer is None else len(tokenizer),
+        padding_id=0 if tokenizer is None else int(tokenizer.pad_token_id or 0),
     )
 
 

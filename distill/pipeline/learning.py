@@ -1,9 +1,9 @@
 """``train-head`` and ``train-student``: classifiers on stored features."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from distill.config import Config
+from distill.config import Config, StudentConfig
 from distill.findings import Heads, Students
 from distill.options import STUDENT, HeadOptions, StudentOptions, overrides
 from distill.pipeline.building import (
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from distill.datasets import Dataset
     from distill.lessons import Lesson
     from stores import FeatureStore
+    from teachers import Teacher
 
+AUTO_STUDENT = "auto"
 FULL = "full"  # the head on the features as they are, and these as a target
 
 Stores = dict[str, "FeatureStore"]
@@ -97,11 +99,14 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
     _same_data(run, dataset, full)
     fit_heads(opened, progress=progress)
     lesson = _lesson(opened, dataset, name, targets, full)
+    settings = _settled(opened, lesson, dataset)
+    if settings != config.student:
+        progress.say(f"the student is {settings.name} with {settings.options}")
     opened.keep_config()
     return stage(
         dataset,
         lesson,
-        settings=config.student,
+        settings=settings,
         root=run.students,
         workers=config.compute.workers,
         device=the_device(config),
@@ -115,6 +120,8 @@ def check_student(config: Config, modality: str) -> None:
     from students import StudentError, UnknownStudentError, build_student
 
     settings = config.student
+    if settings.name == AUTO_STUDENT:  # chosen when the teacher's cost is known
+        return
     try:
         build_student(
             settings.name,
@@ -200,4 +207,45 @@ def _lesson(
         prepare=seen.prepare,
         preprocessing=seen.card.preprocessing,
         pool=opened.pool if "unlabeled" in full else None,
+        embeddings=_embeddings(teacher) if config.student.embeddings == "teacher" else None,
     )
+
+
+def _embeddings(teacher: "Teacher") -> Any:
+    """The teacher's token embeddings (tokens, width) float32; None where it has none."""
+    network: Any = getattr(teacher.module, "network", None)
+    table = network.get_input_embeddings() if hasattr(network, "get_input_embeddings") else None
+    return None if table is None else table.weight.detach().float().cpu().numpy()
+
+
+def _settled(opened: Opened, lesson: "Lesson", dataset: "Dataset") -> StudentConfig:
+    """The student's settings, with a network in the place of ``auto``."""
+    from distill.schooling import blueprint_of
+    from distill.stages.measure import count_multiply_adds
+    from students import Classifier, choose_student, fresh_head
+
+    settings, config = opened.config.student, opened.config
+    if settings.name != AUTO_STUDENT:
+        return settings
+    teacher = the_teacher(opened.run, config, dataset)
+    classes = len(dataset.classes)
+    whole = Classifier(teacher.module, fresh_head(teacher.card.dim, classes, seed=0)).eval()
+    inputs = dataset.splits["train"].inputs
+    some = sorted((inputs[row] for row in range(min(64, len(inputs)))), key=_length)
+    prepared = teacher.prepare([some[len(some) // 2]])  # of middling length
+    adds, _ = count_multiply_adds(whole, prepared)
+    chosen = choose_student(
+        blueprint_of(dataset, lesson, settings),
+        teacher_multiply_adds=adds,
+        budget=settings.budget,
+        tokens=prepared["input_ids"].shape[1] if "input_ids" in prepared else 0,
+        classes=classes,
+    )
+    return settings.model_copy(update={"name": chosen.name, "options": chosen.options})
+
+
+def _length(example: Any) -> int:
+    """Characters of a text or a pair of them; images are all of one length."""
+    if isinstance(example, str):
+        return len(example)
+    return sum(map(len, example)) if isinstance(example, tuple | list) else 0

@@ -1,0 +1,100 @@
+"""Students on a run: of a budget, of the teacher's embeddings, of the features themselves."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import distill
+from distill.errors import StageError
+from distill.lessons import Lesson
+from distill.pipeline.learning import _embeddings
+from distill.progress import Silent
+from distill.schooling import open_school
+from distill.stages.measure import count_multiply_adds
+from students import build, load_student, slice_embeddings
+from teachers import load_teacher
+from tests.cli_examples import Command, refused
+from tests.lessons_examples import dataset, lesson, student_settings
+from tests.teachers_examples import bert_folder
+
+TINY_BERT = {
+    "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16, "num_hidden_layers": 1,
+}  # fmt: skip
+
+
+def test_the_student_auto_takes_no_more_than_its_budget(run_copy: Path) -> None:
+    found = distill.train_student(
+        run_copy, student="auto", budget=0.3, factor=4, epochs=1, baselines=False
+    )
+    (student,) = found.students
+    assert student.network == "timm/resnet10t"
+    network = load_student(run_copy / "students" / student.name / "student.safetensors").network
+    teacher = load_teacher("timm/resnet10t", weights="random", image_size=32)
+    prepared = teacher.prepare([Image.new("RGB", (8, 8))])
+    costs = [count_multiply_adds(one, prepared)[0] for one in (network, teacher.module)]
+    assert 0.1 < costs[0] / costs[1] <= 0.3
+
+
+def test_a_budget_below_the_smallest_student_is_refused(run_copy: Path, call: Command) -> None:
+    answer = call(
+        "train-student", "--run", run_copy, "--student", "auto", "--budget", "1e-6", "--factor", "4"
+    )
+    refused(answer, "a budget of 1e-06 allows", "or name a student")
+
+
+def test_factor_one_teaches_the_features_as_they_are(run_copy: Path) -> None:
+    (student,) = distill.train_student(run_copy, factor=1, baselines=False, epochs=1).students
+    assert student.target == "full"
+    assert student.dim_out == 512
+    assert student.name.endswith("-full")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+    """A lesson in text, with the teacher's token embeddings."""
+    root = tmp_path_factory.mktemp("text")
+    folder = bert_folder(root / "bert")
+    teacher = load_teacher(f"hf/{folder}", weights="pretrained", max_length=16)
+    return replace(lesson(root, dataset("text"), teacher), embeddings=_embeddings(teacher))
+
+
+@pytest.mark.parametrize(("name", "options"), [("static/8", {}), ("hf/bert", TINY_BERT)])
+def test_a_text_student_begins_with_its_teachers_embeddings(
+    texts: Lesson, name: str, options: dict[str, int]
+) -> None:
+    school = open_school(dataset("text"), texts, workers=0, device="cpu", progress=Silent())
+    settings = student_settings(name=name, options=options, embeddings="teacher")
+    found = school.desk(settings).encoder()
+    expected = build(school.blueprint(settings), seed=settings.seed)
+    before = [parameter.clone() for parameter in expected.parameters()]
+    assert texts.embeddings is not None
+    slice_embeddings(expected, texts.embeddings)
+    differs = 0
+    for one, other, random in zip(found.parameters(), expected.parameters(), before, strict=True):
+        assert torch.equal(one, other)
+        differs += not torch.equal(one, random)
+    assert differs == 1
+
+
+def test_embeddings_that_nobody_has_are_refused(texts: Lesson, tmp_path: Path) -> None:
+    school = open_school(
+        dataset("text"), replace(texts, embeddings=None), workers=0, device="cpu", progress=Silent()
+    )
+    settings = student_settings(name="static/8", options={}, embeddings="teacher")
+    with pytest.raises(StageError, match=r"the teacher has none; train it with --embeddings ran"):
+        school.desk(settings).encoder()
+    filed = settings.model_copy(update={"weights": str(tmp_path / "w.safetensors")})
+    with pytest.raises(StageError, match="has its own token embeddings"):
+        school.desk(filed)._embeddings()
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(texts: Lesson) -> None:
+    other = replace(texts, embeddings=np.zeros((3, 8), np.float32))
+    school = open_school(dataset("text"), other, workers=0, device="cpu", progress=Silent())
+    settings = student_settings(name="static/8", options={}, embeddings="teacher")
+    with pytest.raises(ValueError, match="the tokenizers of teacher and student differ"):
+        school.desk(settings).encoder()
