@@ -11,7 +11,7 @@ from torch import nn
 from students import Evaluation
 from students.averaging import Average
 from students.checkpoint import read_tensors
-from tests.training_examples import network, recipe, scripted, train, weights
+from tests.training_examples import ROWS, network, recipe, scripted, train, weights
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.5])
@@ -76,3 +76,15 @@ def test_the_average_is_evaluated_and_kept_and_changes_no_step(tmp_path: Path) -
         assert torch.equal(tensor, kept["plain"][1][name]) == (name not in learned), name
         if name in learned:
             assert torch.equal(averaged[f"average.{name}"], tensor), name
+
+
+def test_the_first_step_of_a_training_is_step_one(tmp_path: Path) -> None:
+    """Epochs of one step: after the first, the average has come 9/11 of the way."""
+    start = network().state_dict()["last.weight"]
+    plan = recipe(epochs=2, batch_size=ROWS, ema=0.999)
+    with pytest.raises(StopIteration):
+        train(tmp_path, recipe=plan, evaluate=scripted([(0.1, 1.0)]))
+    saved = read_tensors(tmp_path / "checkpoints" / "last.safetensors")[0]
+    assert not torch.equal(saved["network.last.weight"], start)
+    expected = start * 2 / 11 + saved["network.last.weight"] * 9 / 11
+    torch.testing.assert_close(saved["average.last.weight"], expected)

@@ -124,6 +124,20 @@ def test_a_gradient_that_no_scale_helps_stops_the_training(
         train(tmp_path, loss=loss, recipe=recipe(epochs=9))
 
 
+def test_gradients_that_are_too_large_now_and_then_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scale doubles after every good step, so that about every other step is skipped."""
+    _scaled(monkeypatch, init_scale=2.0**127, growth_interval=1)
+
+    def loss(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        return 64 * LabelLoss()(outputs, targets)
+
+    result = train(tmp_path, loss=loss, recipe=recipe(epochs=10))
+    assert result.last_epoch == 10
+    assert not torch.equal(weights(tmp_path)["last.weight"], network().state_dict()["last.weight"])
+
+
 def test_a_loss_that_is_not_finite_stops_whatever_the_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
