@@ -321,11 +321,16 @@ def settle(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
         before = tables.get(section, {}).get("name")
         if overrides.get(f"{section}.name") not in (None, before):
             merged[section]["options"] = {}
+            if str(overrides[f"{section}.name"]).startswith(STUDENT):
+                # a student brings all of its own: nothing that was said of a network holds
+                merged[section] = {
+                    dotted.partition(".")[2]: value
+                    for dotted, value in overrides.items()
+                    if dotted.startswith(f"{section}.") and value is not None
+                }
     config = _build(merged, where="")
     if "name" not in config.student.model_fields_set and config.teacher.name.startswith("hf/"):
         merged["student"] = TEXT_STUDENT | merged.get("student", {})
-    if config.teacher.name.startswith(STUDENT) and not overrides.get("teacher.taught"):
-        merged["teacher"] = merged["teacher"] | {"taught": False}  # it was taught already
     if "learning_rate" not in config.teach.model_fields_set and config.teacher.weights == "random":
         merged.setdefault("teach", {})["learning_rate"] = LEARNING_RATE_FROM_RANDOM
     if config.extract.factor > 1:
