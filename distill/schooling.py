@@ -19,7 +19,7 @@ from torch import nn
 
 from distill.config import StudentConfig, fingerprint
 from distill.datasets import Dataset
-from distill.desk import Desk, Pupil
+from distill.desk import Desk, Method, Pupil
 from distill.findings import PrefixScore, Student
 from distill.lessons import Lesson, Matched, Material
 from distill.matching import match, material
@@ -44,6 +44,7 @@ from students import (
     make_feed,
     plain_settings,
     read_card,
+    read_tensors,
     same_settings,
     save_student,
     with_targets,
@@ -57,6 +58,16 @@ CLEAN = "learned the rows of clean inputs and saw clean inputs: no augmentation"
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Taught:
+    """A pupil that has learned."""
+
+    pupil: Pupil
+    result: FitResult
+    notes: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
 class School:
     """What all students of one lesson share. Inputs are prepared once, when first asked for."""
 
@@ -66,6 +77,7 @@ class School:
     device: str
     progress: Progress
     splits: Mapping[str, Matched]  # train, validation and test as they are
+    methods: Mapping[str, Method] = field(default_factory=lambda: METHODS)
     _feeds: dict[Any, Feed] = field(default_factory=dict)
     _materials: dict[Any, Material] = field(default_factory=dict)
 
@@ -106,7 +118,7 @@ class School:
         the same call goes on from the last checkpoint. Epochs are chosen on validation; test is
         read once.
         """
-        made_by = self._made_by(method, settings)  # refuses what does not fit, before any work
+        made_by = self.made_by(method, settings)  # refuses what does not fit, before any work
         if overwrite and folder.exists():
             shutil.rmtree(folder)
         if (folder / FILE).is_file():
@@ -116,7 +128,8 @@ class School:
             if earlier is not None:
                 self.progress.say(f"{folder.name} is trained already")
                 return earlier
-        found = self._train(method, settings, folder, made_by)
+        taught = self.learn(method, settings, folder)
+        found = self._tested(method, settings, folder, taught)
         remember(folder / RECORD, found, made_from=fingerprint(made_by))
         return found
 
@@ -125,23 +138,21 @@ class School:
             self._feeds[key] = make_feed(inputs, self.lesson.prepare, {}, workers=self.workers)
         return self._feeds[key]
 
-    def _train(
-        self, method: str, settings: StudentConfig, folder: Path, made_by: Mapping[str, Any]
-    ) -> Student:
+    def learn(self, method: str, settings: StudentConfig, folder: Path) -> Taught:
+        """Train in ``folder``, or go on there; of test nothing is read."""
         desk = self.desk(settings)
-        pupil = METHODS[method].make(desk)
+        pupil = self.methods[method].make(desk)
         train, recipe = pupil.material or desk.train, recipe_of(settings)
-        key = tuple(id(part.inputs) for part in train.parts)
         rows = len(train.rows_of(1)) * recipe.epochs
         with self.progress.task(folder.name, total=rows, unit="rows") as advance:
             result = fit(
                 pupil.network,
-                feed=with_targets(self._feed(key, train.inputs), pupil.targets),
+                feed=with_targets(self._feed_of(train, desk.train), pupil.targets),
                 loss=pupil.loss,
                 evaluate=partial(self._evaluate, pupil),
                 recipe=recipe,
                 folder=folder,
-                settings=made_by,
+                settings=self.made_by(method, settings),
                 device=self.device,
                 order=partial(train.order, batch_size=recipe.batch_size, seed=recipe.seed),
                 on_rows=advance,
@@ -149,21 +160,58 @@ class School:
             )
         pupil.fold()
         notes = [_sees(train), *result.notes]
-        if settings.calibrate and METHODS[method].targets:
+        if settings.calibrate and self.methods[method].targets:
             notes.append(self._calibrate(pupil))
-        answers = self._rows(pupil, "test")
-        predicted = logits_from(pupil.student.head, answers).argmax(axis=1)
-        self._save(desk, pupil, folder, made_by, predicted)
-        record = self._record(desk, method, folder.name, result, pupil, predicted)
-        return replace(record, notes=tuple(notes), prefixes=self._prefixes(pupil, answers))
+        return Taught(pupil=pupil, result=result, notes=tuple(notes))
 
-    def _rows(self, pupil: Pupil, split: str) -> Float32[np.ndarray, "rows k"]:
+    def reopen(self, method: str, settings: StudentConfig, folder: Path) -> Pupil:
+        """The finished pupil of ``folder`` with the weights that were kept."""
+        pupil = self.methods[method].make(self.desk(settings))
+        tensors, _ = read_tensors(folder / FILE)
+        pupil.student.load_state_dict({name: tensors[name] for name in pupil.student.state_dict()})
+        pupil.student.eval().to(self.device)
+        return pupil
+
+    def aiming_at(self, lesson: Lesson) -> "School":
+        """The same school for another target of the same features; its inputs are shared.
+
+        Raises ``StageError`` where the target's stores are of other examples.
+        """
+        splits = match(lesson, self.dataset.splits)
+        return replace(
+            self,
+            lesson=lesson,
+            splits={
+                name: replace(part, targets=splits[name].targets)
+                for name, part in self.splits.items()
+            },
+            _materials={key: _aimed(found, lesson) for key, found in self._materials.items()},
+        )
+
+    def _feed_of(self, train: Material, shared: Material) -> Feed:
+        """Prepared once for all students; rows that a pupil brings itself, when they are asked."""
+        if {id(part) for part in train.parts} <= {id(part) for part in shared.parts}:
+            return self._feed(tuple(id(part.inputs) for part in train.parts), train.inputs)
+        return make_feed(train.inputs, self.lesson.prepare, {}, workers=self.workers, memory=0)
+
+    def _tested(
+        self, method: str, settings: StudentConfig, folder: Path, taught: Taught
+    ) -> Student:
+        """Answer the test rows, save the student, and say how it did."""
+        desk, pupil = self.desk(settings), taught.pupil
+        answers = self.rows(pupil, "test")
+        predicted = logits_from(pupil.student.head, answers).argmax(axis=1)
+        self._save(desk, pupil, folder, self.made_by(method, settings), predicted)
+        record = self._record(desk, method, folder.name, taught.result, pupil, predicted)
+        return replace(record, notes=taught.notes, prefixes=self._prefixes(pupil, answers))
+
+    def rows(self, pupil: Pupil, split: str) -> Float32[np.ndarray, "rows k"]:
         """What the student answers before its head."""
         return forward_rows(pupil.encoder, self.feed(split), device=self.device)
 
     def _evaluate(self, pupil: Pupil, network: nn.Module) -> Evaluation:
         del network  # the pupil's: the same weights, and the head with them
-        rows, labels = self._rows(pupil, "validation"), self.splits["validation"].labels
+        rows, labels = self.rows(pupil, "validation"), self.splits["validation"].labels
         found = evaluate_logits(logits_from(pupil.student.head, rows), labels)
         return replace(found, measures={"knn_accuracy": knn_accuracy(rows, labels)})
 
@@ -172,7 +220,7 @@ class School:
         validation, head = self.splits["validation"], pupil.student.head
         weight, bias = (part.detach().cpu().numpy() for part in (head.weight, head.bias))
         found = fit_attenuation(
-            self._rows(pupil, "validation"),
+            self.rows(pupil, "validation"),
             np.concatenate(list(blocks(validation.targets))),
             validation.labels,
             weight=weight,
@@ -256,9 +304,9 @@ class School:
             seconds=result.seconds,
         )
 
-    def _made_by(self, method: str, settings: StudentConfig) -> dict[str, Any]:
+    def made_by(self, method: str, settings: StudentConfig) -> dict[str, Any]:
         """All that decides the weights beside the recipe; flat, so that a difference has a name."""
-        lesson, blueprint, way = self.lesson, self.blueprint(settings), METHODS[method]
+        lesson, blueprint, way = self.lesson, self.blueprint(settings), self.methods[method]
         train = self.material(settings)
         made: dict[str, Any] = {
             "method": method,
@@ -333,6 +381,11 @@ def recipe_of(settings: StudentConfig) -> Recipe:
     """How to train, of a student's settings."""
     names = [entry.name for entry in fields(Recipe) if entry.name in StudentConfig.model_fields]
     return Recipe(**{name: getattr(settings, name) for name in names})
+
+
+def _aimed(train: Material, lesson: Lesson) -> Material:
+    """The same rows with another target."""
+    return Material(tuple(replace(part, targets=lesson.targets[part.name]) for part in train.parts))
 
 
 def _sees(train: Material) -> str:
