@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from students import World
 from tests.parallel_examples import AVERAGED, lonely, plain, start
@@ -30,6 +31,32 @@ def test_processes_draw_apart_and_the_leader_as_one_alone() -> None:
     assert seeds[0] == 2**63 - 5
     assert len(set(seeds)) == 4
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_gradients_and_losses_add_up_and_statistics_are_weighed_by_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three rows in one process and one in the other; the third parameter learns nothing."""
+    messages: list[Tensor] = []
+
+    def all_reduce(message: Tensor) -> None:
+        messages.append(message.clone())
+        if len(messages) == 2:
+            message += messages[0]
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    for rank, (gradient, statistic, share) in enumerate([(1.0, 10.0, 0.75), (5.0, 30.0, 0.25)]):
+        parameters = [torch.zeros(2), torch.zeros(3, 1), torch.zeros(1)]
+        parameters[0].grad = torch.tensor([gradient, 2.0])
+        parameters[1].grad = torch.full((3, 1), -gradient)
+        statistics = [torch.full((2,), statistic)]
+        world = World(rank=rank, size=2, store=None)
+        loss = world.sum_gradients(parameters, statistics, torch.tensor(gradient), share=share)
+    assert [None if p.grad is None else p.grad.tolist() for p in parameters] == [
+        [6.0, 4.0], [[-6.0]] * 3, None
+    ]  # fmt: skip
+    assert statistics[0].tolist() == [15.0, 15.0]
+    assert float(loss) == 6.0
 
 
 @pytest.fixture(scope="module")

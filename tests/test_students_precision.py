@@ -56,7 +56,9 @@ def test_products_are_in_the_precision_and_loss_and_weights_in_float32(
         assert outputs.dtype == torch.float32
         return LabelLoss()(outputs, targets)
 
-    result = train(tmp_path, Watched(), loss=loss, recipe=recipe(epochs=8, precision=precision))
+    net = Watched()
+    net.load_state_dict(network().state_dict())
+    result = train(tmp_path, net, loss=loss, recipe=recipe(epochs=8, precision=precision))
     assert seen == {(True, inside), (False, torch.float32)}
     assert {tensor.dtype for tensor in weights(tmp_path).values()} == {torch.float32, torch.int64}
     assert result.best.accuracy > 0.8
