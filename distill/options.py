@@ -173,7 +173,10 @@ class ImportOptions(TypedDict, total=False):
 
 
 # of projections.KINDS, which would load half of SciPy to show a help text
-MAPS = "gaussian, orthogonal, sparse, achlioptas, hadamard, pca, discriminant, head-svd, learned"
+MAPS = (
+    "gaussian, orthogonal, sparse, achlioptas, hadamard, pca, discriminant, head-svd, fisher, "
+    "learned"
+)
 # What an option means everywhere …
 COMMON = {
     "data": Option(

@@ -10,6 +10,7 @@ from projections.dimension import (
     rankme,
 )
 from projections.discriminant import DiscriminantProjection, oas_shrinkage
+from projections.fisher import FisherProjection, class_information
 from projections.gathering import gather_fold_moments, gather_moments
 from projections.gaussian import GaussianProjection
 from projections.hadamard import HadamardProjection
@@ -41,6 +42,7 @@ __all__ = [
     "AchlioptasProjection",
     "Collapse",
     "DiscriminantProjection",
+    "FisherProjection",
     "GaussianProjection",
     "HadamardProjection",
     "HeadSVDProjection",
@@ -54,6 +56,7 @@ __all__ = [
     "Separation",
     "SparseProjection",
     "UnknownKindError",
+    "class_information",
     "covariance_participation_ratio",
     "effective_rank",
     "expected_ratio_std",

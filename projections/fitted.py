@@ -1,8 +1,8 @@
 """What a data-aware map is: (x - mean) @ matrix, as a scikit-learn transformer.
 
-``FittedProjection`` holds and applies one, however it was found; ``MomentsProjection`` is the half
-of a map computed from moments that does not depend on the kind. Its directions are nested: the map
-to fewer dimensions is the first columns, so one decomposition serves every width.
+``FittedProjection`` holds and applies one, however it was found. Of a ``NestedProjection`` the
+leading columns are the map to fewer dimensions, so one decomposition serves every width.
+``MomentsProjection`` is the half of a map computed from moments that does not depend on the kind.
 """
 
 import copy
@@ -22,6 +22,7 @@ from projections.gathering import gather_moments
 from projections.moments import Moments
 
 Fitted = TypeVar("Fitted", bound="FittedProjection")
+Nested = TypeVar("Nested", bound="NestedProjection")
 OfMoments = TypeVar("OfMoments", bound="MomentsProjection")
 
 
@@ -132,7 +133,28 @@ class FittedProjection(LinearMap):
             )
 
 
-class MomentsProjection(FittedProjection):
+class NestedProjection(FittedProjection):
+    """A map whose leading columns are the map to fewer dimensions."""
+
+    def narrowed(self: Nested, dim_out: int) -> Nested:
+        """Return the map to fewer dimensions that the same moments give: the first columns."""
+        self._settle()
+        if not 1 <= dim_out <= self.dim_out:
+            raise ProjectionError(f"a map to {self.dim_out} cannot be narrowed to {dim_out}")
+        narrow = copy.copy(self)
+        narrow.__dict__.pop("moments_", None)
+        narrow.n_components = dim_out
+        cut = Solution(
+            matrix=self.matrix_[:, :dim_out],
+            strengths=self.strengths_[:dim_out],
+            rank=self.rank_,
+            facts=self.facts_,
+        )
+        narrow._keep(self.mean_, cut)
+        return narrow
+
+
+class MomentsProjection(NestedProjection):
     """A map that moments determine: fitted on rows, on parts of them, or on moments at hand.
 
     ``n_components`` is the width of the result. None takes 64, or as many as the data allows if
@@ -180,23 +202,6 @@ class MomentsProjection(FittedProjection):
         """Fit on moments at hand, which are not kept: no further rows can be taken."""
         self._keep(moments.mean, self._solve(moments, self._width(moments)))
         return self
-
-    def narrowed(self: OfMoments, dim_out: int) -> OfMoments:
-        """Return the map to fewer dimensions that the same moments give: the first columns."""
-        self._settle()
-        if not 1 <= dim_out <= self.dim_out:
-            raise ProjectionError(f"a map to {self.dim_out} cannot be narrowed to {dim_out}")
-        narrow = copy.copy(self)
-        narrow.__dict__.pop("moments_", None)
-        narrow.n_components = dim_out
-        cut = Solution(
-            matrix=self.matrix_[:, :dim_out],
-            strengths=self.strengths_[:dim_out],
-            rank=self.rank_,
-            facts=self.facts_,
-        )
-        narrow._keep(self.mean_, cut)
-        return narrow
 
     def _checked(
         self, X: Any, y: Any, classes: Any, *, first: bool

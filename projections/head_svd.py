@@ -15,7 +15,7 @@ by one number so that the first varies as the last of the logits' does.
 from typing import Any, ClassVar, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 
 from projections.base import ProjectionError
 from projections.eigen import leading_eigen, oriented, residual_directions
@@ -30,6 +30,13 @@ def head_solution(
     moments: Moments, weight: Float[np.ndarray, "classes dim"], dim_out: int
 ) -> Solution:
     """Truncate a head of weight (classes, dim). Classes without rows do not count."""
+    check_head(moments, weight)
+    seen = weight[moments.counts > 0].astype(np.float64)
+    return truncated(moments.covariance, seen - seen.mean(axis=0), dim_out)
+
+
+def check_head(moments: Moments, weight: Float[np.ndarray, "classes dim"]) -> None:
+    """Raise ``ProjectionError`` for a weight that does not belong to the moments."""
     if weight.shape != moments.means.shape:
         raise ProjectionError(
             f"the head has weights of shape {weight.shape}, but the moments are of "
@@ -37,9 +44,17 @@ def head_solution(
         )
     if not np.isfinite(weight).all():
         raise ProjectionError("the head's weights are not finite: train it again")
-    seen = weight[moments.counts > 0].astype(np.float64)
-    seen = seen - seen.mean(axis=0)
-    covariance = moments.covariance
+
+
+def truncated(
+    covariance: Float64[np.ndarray, "dim dim"],
+    seen: Float64[np.ndarray, "outputs dim"],
+    dim_out: int,
+) -> Solution:
+    """The numbers that give back most of ``seen`` @ x, outputs whose rows sum to zero, filled up.
+
+    They are at most one fewer than the outputs.
+    """
     squares, mixing = leading_eigen(seen @ covariance @ seen.T, len(seen))
     rank = min(len(seen) - 1, int((squares > FLOOR**2 * squares[0]).sum()))
     matrix, strengths = oriented(seen.T @ mixing[:, :rank])[:, :dim_out], squares[:rank][:dim_out]

@@ -1,7 +1,7 @@
 """The table of projection kinds: adding one is a module and a line here."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,7 +11,8 @@ from jaxtyping import Float
 from projections.base import Projection, ProjectionError, RandomProjection, UnknownKindError
 from projections.bound import gaussian_ratio_std, hadamard_ratio_std, orthonormal_ratio_std
 from projections.discriminant import DiscriminantProjection
-from projections.fitted import FittedProjection, MomentsProjection
+from projections.fisher import FisherProjection, Logits
+from projections.fitted import FittedProjection, MomentsProjection, NestedProjection
 from projections.gaussian import GaussianProjection
 from projections.hadamard import HadamardProjection
 from projections.head_svd import HeadSVDProjection
@@ -50,6 +51,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "pca": Kind(estimator=PCAProjection, needs_data=True, ratio_std=None),
         "discriminant": Kind(estimator=DiscriminantProjection, needs_data=True, ratio_std=None),
         "head-svd": Kind(estimator=HeadSVDProjection, needs_data=True, ratio_std=None),
+        "fisher": Kind(estimator=FisherProjection, needs_data=True, ratio_std=None),
         "learned": Kind(estimator=LearnedProjection, needs_data=True, ratio_std=None),
     }
 )
@@ -81,22 +83,27 @@ def fit_projections(
     dims: Sequence[int],
     *,
     head: Float[np.ndarray, "classes dim"] | None = None,
-) -> tuple[MomentsProjection, ...]:
+    logits: Iterable[Logits] | None = None,
+) -> tuple[NestedProjection, ...]:
     """Fit the maps of a kind to each of ``dims`` dimensions, by one decomposition of the moments.
 
-    ``head`` is the weight of the trained full head, which ``head-svd`` truncates; the others do not
-    look at it. ``ProjectionError`` for kinds that moments do not determine, for widths that the
-    data does not allow and for moments of one class where classes are needed.
+    ``head`` is the weight of the trained full head, which ``head-svd`` and ``fisher`` truncate, and
+    ``logits`` are what it says of the train rows, block after block, which ``fisher`` weighs; the
+    others do not look at them. ``ProjectionError`` for kinds that moments and a head do not
+    determine, for widths that the data does not allow and for moments of one class where classes
+    are needed.
     """
     estimator = kind_of(kind).estimator
-    if not issubclass(estimator, MomentsProjection):
+    if not issubclass(estimator, NestedProjection):
         raise ProjectionError(f"moments do not determine a {kind} map: fit it another way")
     widest = estimator(max(dims))
-    if not isinstance(widest, HeadSVDProjection):
+    if isinstance(widest, MomentsProjection) and not isinstance(widest, HeadSVDProjection):
         widest.fit_moments(moments)
     elif head is None:
         raise ProjectionError(f"a {kind} map truncates the trained full head: train one first")
-    else:
+    elif isinstance(widest, FisherProjection):
+        widest.fit_head(moments, head, logits or ())
+    elif isinstance(widest, HeadSVDProjection):
         widest.fit_head(moments, head)
     return tuple(widest.narrowed(dim_out) for dim_out in dims)
 

@@ -44,7 +44,9 @@ def made(kind: str) -> Projection:
             FEATURES, LABELS, classes=CLASSES, dim_out=5, head=None, moments=MOMENTS, seed=3,
             l2=0.01, max_iterations=7,
         )  # fmt: skip
-    return fit_projections(kind, MOMENTS, [5], head=ridge_head(MOMENTS, 0.1)[0])[0]
+    weight, bias = ridge_head(MOMENTS, 0.1)
+    logits = [FEATURES @ weight.T + bias]
+    return fit_projections(kind, MOMENTS, [5], head=weight, logits=logits)[0]
 
 
 def card_of(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from projections import Moments
 from tests import sweep_examples
 from tests.sweep_examples import CLASSES, Data, data, stores_of, swept
 
-KINDS = ("gaussian", "pca", "discriminant", "head-svd", "learned")
+KINDS = ("gaussian", "pca", "discriminant", "head-svd", "fisher", "learned")
 Digests = dict[str, tuple[str, str]]
 
 

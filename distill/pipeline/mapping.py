@@ -111,7 +111,7 @@ def _part(opened: Opened, train: "FeatureStore", kind: str) -> "Part":
     rows = Rows([train], opened.config.sweep.memory_limit or half_of_free())
     labels = train.labels() if spec.labelled else np.zeros(spec.rows, np.int64)
     classes = len(spec.classes) or 1 + int(labels.max())
-    weight = np.zeros((classes, spec.dim), np.float32)
+    weight, bias = np.zeros((classes, spec.dim), np.float32), np.zeros(classes, np.float32)
     if kind in TRUNCATED:
         head, meta = load_head(_full_head_file(run), dim=spec.dim, classes=spec.classes)
         if meta.get("made_from", {}).get("stores", {}).get("train") != train.digest:
@@ -119,10 +119,11 @@ def _part(opened: Opened, train: "FeatureStore", kind: str) -> "Part":
                 f"the full head of {run.folder} was trained on other features: run "
                 f"{command(run, 'train-head')} again"
             )
-        weight = head.weight
+        weight, bias = head.weight, head.bias
     return Part(
         moments=train_moments(rows, labels, classes=classes, folder=run.moments),
         weight=weight,
+        bias=bias,
         rows=rows,
         labels=labels,
         chosen=np.arange(spec.rows),

@@ -57,6 +57,7 @@ class Full:
     """What the full head of a seed gives to its other cells."""
 
     weight: Float32[np.ndarray, "classes dim"]  # at the middle l2
+    bias: Float32[np.ndarray, " classes"]
     margins: Float32[np.ndarray, " held"]
 
 
@@ -123,8 +124,8 @@ class _Seed:
             made[name], full = self._make_full()
             advance(name in missing)
         part = Part(
-            moments=moments, weight=full.weight, rows=self.rows, labels=self.labels,
-            chosen=split.fit,
+            moments=moments, weight=full.weight, bias=full.bias, rows=self.rows,
+            labels=self.labels, chosen=split.fit,
         )  # fmt: skip
         with closing(self._cells(self._maps(missing, part), full)) as cells:
             for cell in cells:
@@ -213,7 +214,7 @@ class _Seed:
         at = next(at for at, head in enumerate(heads) if head.l2 == middle(work.l2))
         spread = float(np.sqrt(np.trace(moments.covariance))) or 1.0
         far = relative_margins(held[at], self.labels[split.held], heads[at], spread)
-        full = Full(heads[at].weight, far)
+        full = Full(heads[at].weight, heads[at].bias, far)
         cell = Cell(
             kind=FULL,
             dim_out=self.rows.dim,
@@ -232,7 +233,9 @@ class _Seed:
         path = self._full_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.partial")
-        scratch.write_bytes(save({"weight": full.weight, "margins": full.margins}))
+        scratch.write_bytes(
+            save({"weight": full.weight, "bias": full.bias, "margins": full.margins})
+        )
         scratch.replace(path)  # before the cell, which says that both are there
         cell.save(self.folder / f"{cell.name}.json")
         return cell, full
@@ -253,7 +256,7 @@ def read_full(path: Path) -> Full | None:
     """What a full head left for the other cells of its seed; None where it cannot be read."""
     try:
         tensors = load(path.read_bytes())
-        return Full(tensors["weight"], tensors["margins"])
+        return Full(tensors["weight"], tensors["bias"], tensors["margins"])
     except (OSError, SafetensorError, KeyError):
         return None
 

@@ -1,6 +1,6 @@
 """From a kind of map to the maps themselves: drawn from a seed, or fitted on a training part."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -21,8 +21,9 @@ from projections import (
 FULL = "full"  # the features as they are: factor 1
 LEARNED = "learned"  # the one kind that reads the rows themselves, and has a seed though fitted
 
-SUPERVISED = ("discriminant", "head-svd", LEARNED)  # of at most C - 1 directions of their own
-TRUNCATED = ("head-svd", LEARNED)  # that begin with the trained full head
+# of at most C - 1 directions of their own
+SUPERVISED = ("discriminant", "head-svd", "fisher", LEARNED)
+TRUNCATED = ("head-svd", "fisher", LEARNED)  # that begin with the trained full head
 
 
 def needs_data(kind: str) -> bool:
@@ -49,14 +50,21 @@ def middle(l2: Sequence[float]) -> float:
 class Part:
     """What maps are fitted on: some rows, their moments, and the full head that was fitted on them.
 
-    Only the learned kind looks at the rows.
+    Only the fisher and the learned kind look at the rows.
     """
 
     moments: Moments
     weight: Float32[np.ndarray, "classes dim"]
+    bias: Float32[np.ndarray, " classes"]
     rows: Rows
     labels: Int64[np.ndarray, " rows"]
     chosen: Int64[np.ndarray, " fit"]  # numbers of the rows, ascending
+
+    def logits(self) -> Iterator[Float32[np.ndarray, "some classes"]]:
+        """The full head's logits of the chosen rows, block after block."""
+        for start, features in self.rows.blocks():
+            first, last = np.searchsorted(self.chosen, (start, start + len(features)))
+            yield features[self.chosen[first:last] - start] @ self.weight.T + self.bias
 
 
 def maps_of(
@@ -80,7 +88,10 @@ def maps_of(
         dim = part.moments.dim
         return tuple(make_projection(kind, dim_in=dim, dim_out=k, seed=seed) for k in dims)
     if kind != LEARNED:
-        return fit_projections(kind, part.moments, [widest, *dims], head=part.weight)[1:]
+        found = fit_projections(
+            kind, part.moments, [widest, *dims], head=part.weight, logits=part.logits()
+        )
+        return found[1:]
     features, labels = part.rows.all()[part.chosen], part.labels[part.chosen]
     return tuple(
         learn_projection(

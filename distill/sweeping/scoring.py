@@ -143,6 +143,7 @@ class _Scorer:
             part = Part(
                 moments=examined.moments,
                 weight=head.weight,
+                bias=head.bias,
                 rows=examined.train,
                 labels=examined.labels,
                 chosen=np.arange(examined.train.count),
