@@ -1,7 +1,8 @@
 """Small data and teachers for the tests of the extract stage.
 
 Run as a program, ``python -m tests.extract_examples ROOT KIND WORKERS`` extracts them slowly,
-one line of output a batch: it is the process that other tests kill.
+one line of output a batch: it is the process that other tests kill. The kind ``views`` is of
+images, mixed views of them, and others without labels, projected as they are made.
 """
 
 import dataclasses
@@ -21,6 +22,8 @@ from distill.datasets import Dataset, Inputs, Split
 from distill.findings import Extracted
 from distill.progress import Silent
 from distill.stages.extract import extract
+from distill.views import Views
+from projections import Projection, make_projection
 from teachers import NetworkTeacher, make_teacher
 from teachers.images import PrepareImages
 
@@ -110,6 +113,16 @@ def images(*, rows: int = 37) -> Dataset:
     return dataclasses.replace(dataset, name="images", modality="image", splits=splits)
 
 
+def unlabeled(modality: str = "image") -> Dataset:
+    """Eight other examples, without labels."""
+    whole = images() if modality == "image" else texts()
+    test = whole.splits["test"]
+    train = dataclasses.replace(test, name="train", ids=np.arange(8) * 3, labels=None)
+    return dataclasses.replace(
+        whole, name="others", classes=(), splits={"train": train}, fingerprint="sha256:pool"
+    )
+
+
 def spell(inputs: Sequence[str]) -> dict[str, torch.Tensor]:
     """Letters as numbers, padded with 0 to the longest."""
     rows = [torch.tensor([ord(letter) - 31 for letter in text]) for text in inputs]
@@ -192,6 +205,9 @@ def run(
     dtype: Any = "float32",
     workers: int = 0,
     repair: bool = False,
+    views: Views | None = None,
+    pool: Dataset | None = None,
+    projection: Projection | None = None,
 ) -> Extracted:
     """The stage with small settings."""
     return extract(
@@ -203,6 +219,9 @@ def run(
         workers=workers,
         progress=Silent(),
         repair=repair,
+        views=views,
+        pool=pool,
+        projection=projection,
     )
 
 
@@ -213,4 +232,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     place, kind, processes = sys.argv[1:]
     slow: Any = text_teacher(pause=0.03) if kind == "text" else image_teacher(pause=0.03)
-    run(texts() if kind == "text" else images(), slow, Path(place), workers=int(processes))
+    more: dict[str, Any] = {"workers": int(processes)}
+    if kind == "views":
+        more["views"] = Views(count=2, augment="crop-flip", mix="mixup")
+        more["pool"] = unlabeled()
+        more["projection"] = make_projection("gaussian", dim_in=6, dim_out=3, seed=1)
+    run(texts() if kind == "text" else images(), slow, Path(place), **more)
