@@ -107,9 +107,9 @@ class DecoupledLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingLoss:
-    """Mean of ((rows - targets) / scale)² + cross-entropy: features matched, classes learned.
+    """Mean of (rows - targets / scale)² + cross-entropy: features matched, classes learned.
 
-    ``rows`` of the network are of its projector, ``targets`` are the teacher's.
+    ``rows`` of the network are of its projector, ``targets`` the teacher's, of spread ``scale``.
     """
 
     scale: float
@@ -121,8 +121,8 @@ class MatchingLoss:
 
         Without weight on the labels the network need not give logits.
         """
-        distance = functional.mse_loss(_same_width(outputs["rows"], targets), targets["targets"])
-        found = self.target_weight / self.scale**2 * distance
+        rows = _same_width(outputs["rows"], targets)
+        found = self.target_weight * functional.mse_loss(rows, targets["targets"] / self.scale)
         return _with_labels(found, outputs.get("logits"), targets, self.ce_weight)
 
 

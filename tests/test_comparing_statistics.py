@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from distill.comparing.barrier import between, loss_barrier, measure_statistics
-from distill.comparing.search import Among, Around, Space, Trial, choose, draw
+from distill.comparing.search import Among, Around, Space, choose, draw
 from distill.comparing.statistics import (
     AHEAD,
     BEHIND,
@@ -22,6 +22,7 @@ from distill.comparing.statistics import (
     verdict,
     worst_class_over_seeds,
 )
+from distill.findings import Trial
 
 
 def hits(rows: int, wrong: int, *, start: int = 0, seeds: int = 1) -> np.ndarray:
@@ -234,13 +235,15 @@ def test_two_settings_of_a_trial_are_drawn_apart() -> None:
     assert abs(np.corrcoef(logs.T)[0, 1]) < 0.5
 
 
+def trial(number: int, accuracy: float, loss: float | None) -> Trial:
+    return Trial(number=number, settings={}, accuracy=accuracy, loss=loss, seconds=1.0)
+
+
 def test_the_best_trial_has_the_highest_accuracy_then_the_lowest_loss() -> None:
-    trials = [
-        Trial(number=0, accuracy=0.7, loss=1.0), Trial(number=1, accuracy=0.8, loss=1.2),
-        Trial(number=2, accuracy=0.8, loss=1.1), Trial(number=3, accuracy=0.8, loss=1.1),
-    ]  # fmt: skip
+    trials = [trial(0, 0.7, 1.0), trial(1, 0.8, 1.2), trial(2, 0.8, 1.1), trial(3, 0.8, 1.1)]
     assert choose(trials).number == 2
     assert choose(trials[::-1]).number == 2
+    assert choose([trial(0, 0.0, None), trial(1, 0.0, 9.0)]).number == 1  # the first diverged
 
 
 # --- barriers ------------------------------------------------------------------------------------

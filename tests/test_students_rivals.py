@@ -121,9 +121,9 @@ def test_matched_features_by_hand() -> None:
     targets = {
         "targets": torch.tensor([[1.0, 4.0], [0.0, 5.0]]), "labels": torch.tensor([1, -1]),
     }  # fmt: skip
-    # squares 0, 4, 9, 0 over 4 entries, over scale² 4; one labelled row of chance 1/4
+    # rows less half the targets: 0.5, 0, 3, 2.5; one labelled row of chance 1/4
     loss = MatchingLoss(scale=2.0, target_weight=2.0, ce_weight=0.5)
-    assert float(loss(outputs(), targets)) == pytest.approx(2 * 13 / 16 + 0.5 * math.log(4))
+    assert float(loss(outputs(), targets)) == pytest.approx(2 * 15.5 / 4 + 0.5 * math.log(4))
     alone = MatchingLoss(scale=1.0, ce_weight=0.0)
     assert float(alone({"rows": outputs()["rows"]}, targets)) == pytest.approx(13 / 4)
 

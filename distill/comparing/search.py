@@ -6,11 +6,14 @@ to the default, so that luck in drawing it is shared. What is best is decided on
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from distill.findings import Trial
 
 Settings = dict[str, Any]
 
@@ -41,15 +44,6 @@ class Among:
 Space = Mapping[str, Around | Among]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What one trial reached on validation."""
-
-    number: int
-    accuracy: float
-    loss: float
-
-
 def draw(space: Space, defaults: Mapping[str, Any], *, trial: int, seed: int) -> Settings:
     """Settings of one trial, for every name in ``space``; ``defaults`` holds at least those."""
     return {
@@ -61,8 +55,12 @@ def draw(space: Space, defaults: Mapping[str, Any], *, trial: int, seed: int) ->
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
-    """The highest accuracy, then the lowest loss, then the earliest."""
-    return min(trials, key=lambda one: (-one.accuracy, one.loss, one.number))
+    """The highest accuracy, then the lowest loss, then the earliest; what diverged comes last."""
+
+    def rank(one: Trial) -> tuple[float, float, int]:
+        return -one.accuracy, math.inf if one.loss is None else one.loss, one.number
+
+    return min(trials, key=rank)
 
 
 def _generator(name: str, trial: int, seed: int) -> np.random.Generator:

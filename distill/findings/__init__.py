@@ -4,6 +4,16 @@ The report reads these and nothing else: no arrays, no stores. A share is in [0,
 seconds, a size in bytes unless the name says otherwise.
 """
 
+from distill.findings.compared import (
+    Chosen,
+    Comparison,
+    Fixed,
+    SeedScore,
+    Shipped,
+    Trial,
+    Versus,
+    Way,
+)
 from distill.findings.made import (
     Extracted,
     ExtractedSplit,
@@ -54,6 +64,8 @@ __all__ = [
     "Band",
     "Certificate",
     "Check",
+    "Chosen",
+    "Comparison",
     "Cost",
     "DamageFound",
     "Diagnostics",
@@ -65,6 +77,7 @@ __all__ = [
     "Extracted",
     "ExtractedSplit",
     "FindingError",
+    "Fixed",
     "Head",
     "Heads",
     "Info",
@@ -84,6 +97,8 @@ __all__ = [
     "Report",
     "Reported",
     "Score",
+    "SeedScore",
+    "Shipped",
     "StoreInfo",
     "Student",
     "Students",
@@ -91,6 +106,9 @@ __all__ = [
     "SweptMap",
     "Taught",
     "Tested",
+    "Trial",
     "Validation",
     "Verified",
+    "Versus",
+    "Way",
 ]
