@@ -24,7 +24,7 @@ from distill.findings import PrefixScore, Student
 from distill.lessons import Lesson, Matched, Material
 from distill.matching import match, material
 from distill.metrics import accuracy, difference, score
-from distill.progress import Progress
+from distill.progress import LiveTraining, Progress
 from distill.pupils import METHODS
 from distill.runs import recall, remember
 from distill.stored import blocks
@@ -144,7 +144,8 @@ class School:
         pupil = self.methods[method].make(desk)
         train, recipe = pupil.material or desk.train, recipe_of(settings)
         rows = len(train.rows_of(1)) * recipe.epochs
-        with self.progress.task(folder.name, total=rows, unit="rows") as advance:
+        with self.progress.task(folder.name, total=rows, unit="rows") as bar:
+            live = LiveTraining(self.progress, bar)
             result = fit(
                 pupil.network,
                 feed=with_targets(self._feed_of(train, desk.train), pupil.targets),
@@ -155,8 +156,10 @@ class School:
                 settings=self.made_by(method, settings),
                 device=self.device,
                 order=partial(train.order, batch_size=recipe.batch_size, seed=recipe.seed),
-                on_rows=advance,
-                on_epoch=partial(_tell, self.progress),
+                on_rows=bar,
+                on_loss=live.loss,
+                on_epoch=live.epoch,
+                on_note=self.progress.say,
             )
         pupil.fold()
         notes = [_sees(train), *result.notes]
@@ -418,10 +421,3 @@ def _digest(head: FittedHead) -> str:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _tell(progress: Progress, entry: Mapping[str, Any]) -> None:
-    progress.detail(
-        f"epoch {entry['epoch']}: loss {entry['loss']:.4f}, validation accuracy "
-        f"{entry['validation_accuracy']:.1%}, {entry['rows_per_second']:.0f} rows/s"
-    )

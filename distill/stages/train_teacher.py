@@ -18,7 +18,7 @@ from distill.datasets import Dataset, Split
 from distill.errors import StageError
 from distill.findings import Taught
 from distill.metrics import score
-from distill.progress import Progress
+from distill.progress import LiveTraining, Progress
 from distill.views import Viewed, Views
 from students import (
     Classifier,
@@ -81,7 +81,8 @@ def train_teacher(
     )
     begun = time.perf_counter()
     rows = len(splits["train"]) * settings.epochs
-    with progress.task("train teacher", total=rows, unit="rows") as advance:
+    with progress.task("train teacher", total=rows, unit="rows") as bar:
+        live = LiveTraining(progress, bar)
         result = fit(
             network,
             feed=feed,
@@ -92,8 +93,10 @@ def train_teacher(
             settings=_made_by(dataset, teacher, settings.augment),
             device=device,
             order=partial(_order, len(splits["train"]), settings),
-            on_rows=advance,
-            on_epoch=partial(_tell, progress),
+            on_rows=bar,
+            on_loss=live.loss,
+            on_epoch=live.epoch,
+            on_note=progress.say,
         )
     save_teacher(folder, teacher, dataset.classes, network.head)
     test = splits["test"]
@@ -183,13 +186,6 @@ def _evaluate(
     feed: Feed, labels: Int64[np.ndarray, " rows"], device: str, network: nn.Module
 ) -> Evaluation:
     return evaluate_logits(forward_rows(network, feed, device=device), labels)
-
-
-def _tell(progress: Progress, entry: Mapping[str, Any]) -> None:
-    progress.detail(
-        f"epoch {entry['epoch']}: loss {entry['loss']:.4f}, validation accuracy "
-        f"{entry['validation_accuracy']:.1%}, {entry['rows_per_second']:.0f} rows/s"
-    )
 
 
 def _labels(split: Split) -> Int64[np.ndarray, " rows"]:
