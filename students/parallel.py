@@ -151,12 +151,17 @@ class World:
         self.least(0)
 
 
-@functools.cache
 def join_world() -> World | None:
-    """Meet the other processes, once; None where there are none. ``RecipeError`` for the device."""
+    """Meet the other processes, once; None where there are none.
+
+    Raises ``RecipeError`` where they cannot be found, or have no GPU each on a machine with GPUs.
+    """
     size = int(os.environ.get("WORLD_SIZE") or 1)
-    if size == 1:
-        return None
+    return None if size == 1 else _joined(size)
+
+
+@functools.cache
+def _joined(size: int) -> World:
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
