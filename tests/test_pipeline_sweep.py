@@ -188,18 +188,21 @@ def test_data_aware_maps_are_kept_beside_their_stores(run: Path, call: Command) 
     assert call("train-head", "--run", run, "--quiet")[0] == 0
 
 
-def test_head_svd_wants_the_full_head_of_these_features(run: Path, call: Command) -> None:
-    words = ("project", "--kind", "head-svd", "--factor", "4", "--run", run, "--quiet")
+@pytest.mark.parametrize("kind", ["head-svd", "fisher"])
+def test_a_truncated_head_wants_the_full_head_of_these_features(
+    run: Path, call: Command, kind: str
+) -> None:
+    words = ("project", "--kind", kind, "--factor", "4", "--run", run, "--quiet")
     refused(call(*words), "begins with the trained full head", "train-head")
     assert call("train-head", "--run", run, "--quiet")[0] == 0
     assert call(*words)[0] == 0
     assert call("project", "--kind", "learned", "--factor", "4", "--run", run, "--quiet")[0] == 0
     names = {path.name for path in (run / "projected").glob("*.map")}
-    assert names == {"head-svd-k6-s0.map", "learned-k6-s0.map"}
+    assert names == {f"{kind}-k6-s0.map", "learned-k6-s0.map"}
     assert call("train-head", "--run", run, "--quiet")[0] == 0
-    svd = json.loads((run / "heads/head-svd-k6-s0/head.json").read_text())
+    truncated = json.loads((run / f"heads/{kind}-k6-s0/head.json").read_text())
     full = json.loads((run / "heads/full/head.json").read_text())
-    assert abs(svd["test"]["accuracy"] - full["test"]["accuracy"]) < 0.04  # 5 of 5 directions
+    assert abs(truncated["test"]["accuracy"] - full["test"]["accuracy"]) < 0.04  # 5 of 5 directions
 
 
 def test_a_head_of_other_features_is_refused(imported: Path, tmp_path: Path, call: Command) -> None:
