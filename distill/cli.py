@@ -53,6 +53,7 @@ ARGUMENTS = {
     "skip_bad": "leave out inputs that cannot be read, and say which",
     "format": "onnx or torch-export; otherwise the ending of --output says it",
     "int8": "weights of eight bits; their accuracy is measured on validation",
+    "text_columns": "column of the texts in a table; two with a comma for pairs",
     "export output": "file to write: .onnx or .pt2; otherwise beside the student",
 }
 POSITIONAL = {
@@ -62,7 +63,7 @@ POSITIONAL = {
     "store": "a folder ….zarr",
     "to": "file to write; its ending says the format: .npy, .parquet or .faiss",
     "path": "run folder or store",
-    "inputs": "image files, folders of them, or lines of text",
+    "inputs": "image files, folders of them, lines of text, files of lines, or tables",
 }
 
 

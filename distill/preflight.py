@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from distill import hubcache, machine
-from distill.config import Config
+from distill.config import STUDENT, Config
 from distill.findings import Check, Doctor
 
 # lower bounds, as in pyproject.toml (a test compares them)
@@ -218,6 +218,11 @@ def _cache() -> Check:
 
 def _teacher(config: Config, *, offline: bool) -> Check:
     name, weights = config.teacher.name, config.teacher.weights
+    if name.startswith(STUDENT):
+        place = name.removeprefix(STUDENT)
+        if Path(place).is_dir():
+            return _ok("teacher", f"the student at {place}")
+        return _missing("teacher", f"no student at {place}; name a folder that is there")
     if name.partition("/")[0] not in hubcache.FAMILIES:
         return _ok("teacher", f"{name}: your own code brings its weights")
     if weights == "random":

@@ -141,7 +141,7 @@ def test_the_finding_says_what_was_made_and_checked(of_images: Any, of_texts: An
 
 @pytest.mark.parametrize("modality", ["images", "texts"])
 def test_a_torch_program_is_read_back_and_knows_the_same(folder: Path, modality: str) -> None:
-    make = {"images": image_student, "texts": text_student}[modality]
+    make: Any = {"images": image_student, "texts": text_student}[modality]
     student, found = exported(make(folder / f"{modality}-pt2"), folder / f"{modality}.pt2")
     assert (found.format, Path(found.path).suffix) == ("torch-export", ".pt2")
     module = torch.export.load(found.path).module()
@@ -173,7 +173,7 @@ def test_pairs_of_texts_tell_which_side_a_token_is_of(folder: Path) -> None:
 
 def test_an_exported_student_predicts_as_the_student_does(of_images: Any, of_texts: Any) -> None:
     rng = np.random.default_rng(0)
-    inputs = {
+    inputs: dict[str, list[Any]] = {
         "image": [picture(rng, label) for label in (0, 1, 2, 0, 1)],
         "text": ["the cat sat", "a dog", "the bird flew over the moon and then"],
     }

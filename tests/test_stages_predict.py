@@ -1,15 +1,22 @@
 """Predicting with a student: files, folders, lines, and what cannot be read."""
 
+import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
 
-from distill.datasets import BadInputError, Dataset
+from distill.config import DataConfig
+from distill.datasets import BadInputError, DataError, Dataset
 from distill.errors import StageError
 from distill.findings import Predictions
 from distill.predictor import load_predictor
@@ -74,7 +81,13 @@ def text_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def say(folder: Path, *inputs: str, skip_bad: bool = False, progress: Any = None) -> Predictions:
+def say(
+    folder: Path,
+    *inputs: str,
+    skip_bad: bool = False,
+    progress: Any = None,
+    columns: DataConfig | None = None,
+) -> Predictions:
     return predict(
         folder,
         inputs,
@@ -82,6 +95,7 @@ def say(folder: Path, *inputs: str, skip_bad: bool = False, progress: Any = None
         device="cpu",
         skip_bad=skip_bad,
         progress=progress or Silent(),
+        columns=columns,
     )
 
 
@@ -218,6 +232,100 @@ def test_pairs_of_texts_are_lines_with_a_tab(tmp_path: Path) -> None:
         say(student, "the cat")
     found = say(student, "the cat", "the cat\tit was", skip_bad=True)
     assert [p.input for p in found.predictions] == ["the cat\tit was"]
+
+
+def columns(*names: str) -> DataConfig:
+    return DataConfig(text_columns=names)
+
+
+def test_tables_of_texts_are_read_by_their_column(text_student: Path, tmp_path: Path) -> None:
+    texts = ["the dog ran", 'a "cat", it was', "the bird flew"]
+    plain = [p.label for p in say(text_student, *texts).predictions]
+    table = pyarrow.table({"id": [7, 8, 9], "text": texts, "label": ["x", "y", "x"]})
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    pyarrow.csv.write_csv(table, tmp_path / "x.csv")
+    rows = [json.dumps({"text": text, "id": 1}) for text in texts]
+    (tmp_path / "x.jsonl").write_text("\n".join(rows))
+    for name in ("x.parquet", "x.csv", "x.jsonl"):
+        found = say(text_student, str(tmp_path / name), "the cat sat").predictions
+        assert [p.input for p in found] == [*texts, "the cat sat"]
+        assert [p.label for p in found] == [*plain, "red"]
+    named = say(text_student, str(tmp_path / "x.csv"), columns=columns("label"))
+    assert [p.input for p in named.predictions] == ["x", "y", "x"]
+    with pytest.raises(DataError, match=r"no column 'txt'; it has .*did you mean 'text'"):
+        say(text_student, str(tmp_path / "x.csv"), columns=columns("txt"))
+    with pytest.raises(
+        StageError, match=r"reads single texts, not 'text' and 'label' of .*--text-c"
+    ):
+        say(text_student, str(tmp_path / "x.csv"), columns=columns("text", "label"))
+
+
+def test_a_row_without_a_text_is_named_or_skipped(text_student: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("id,text\n1,the dog ran\n2,\n3,the cat\n")
+    with pytest.raises(BadInputError, match=r"x\.csv: row 1: the text is missing"):
+        say(text_student, str(path))
+    listener = Listener()
+    found = say(text_student, str(path), skip_bad=True, progress=listener)
+    assert [p.input for p in found.predictions] == ["the dog ran", "the cat"]
+    assert listener.said == [f"skipped: {path}: row 1: the text is missing"]
+    for text in ("", "text\n"):
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"is empty|has no rows"):
+            say(text_student, str(path))
+
+
+def test_tables_of_images_are_read_when_their_turn_comes(
+    image_student: Path, text_student: Path, tmp_path: Path
+) -> None:
+    files = pictures(tmp_path / "many", 2, 0, 1)
+    held = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    held[1]["bytes"] = b"torn"
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"image": held}), path)
+    found = say(image_student, str(path), skip_bad=True)
+    assert [(p.input, p.label) for p in found.predictions] == [
+        (f"{path}: row 0", "blue"),
+        (f"{path}: row 2", "green"),
+    ]
+    with pytest.raises(BadInputError, match="row 1: unreadable image"):
+        say(image_student, str(path))
+    with pytest.raises(StageError, match="holds images and the student reads texts"):
+        say(text_student, str(path))
+
+
+def test_no_more_than_a_batch_of_images_is_open_at_a_time(
+    image_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gc
+    import weakref
+
+    from distill.datasets.images import open_image
+
+    opened_ones: list[Any] = []
+    most = 0
+
+    def watched(path: Path, name: str) -> Image.Image:
+        nonlocal most
+        image = open_image(path, name)
+        opened_ones.append(weakref.ref(image))
+        gc.collect()
+        most = max(most, sum(there() is not None for there in opened_ones))
+        return image
+
+    monkeypatch.setattr("distill.stages.predict.open_image", watched)
+    pictures(tmp_path, *[row % 3 for row in range(41)])
+    steps: list[int] = []
+
+    class Counting(Listener):
+        @contextmanager
+        def task(self, label: str, *, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+            assert (label, total, unit) == ("predict", 41, "inputs")
+            yield steps.append
+
+    assert len(say(image_student, str(tmp_path), progress=Counting()).predictions) == 41
+    assert steps == [2] * 20 + [1]
+    assert 2 <= most <= 4  # two at work, and two just done with
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from distill.datasets.base import Dataset, Inputs, Part, Reader, Source, Split
 from distill.datasets.errors import BadInputError, DataError, UnknownDatasetError
 from distill.datasets.features import FeatureRows, open_rows
+from distill.datasets.files import TABLES, open_table
 from distill.datasets.label_files import Column, find_labels, read_column
 from distill.datasets.labels import MISSING, Labels, encode_labels
 from distill.datasets.paths import digest_of
@@ -14,6 +15,7 @@ __all__ = [
     "MISSING",
     "SPLITS",
     "SPLIT_STRIDE",
+    "TABLES",
     "BadInputError",
     "Column",
     "DataError",
@@ -34,6 +36,7 @@ __all__ = [
     "load_dataset",
     "load_pool",
     "open_rows",
+    "open_table",
     "read_column",
     "split_ids",
 ]

@@ -17,9 +17,17 @@ from distill.datasets.base import Source
 from distill.datasets.errors import DataError, some
 from distill.datasets.paths import digest_of, existing_files
 from distill.datasets.roles import chosen_roles
-from distill.datasets.tables import table_source
+from distill.datasets.tables import TableRows, input_rows, table_source
 
 DELIMITERS = ",;\t|"
+TABLES = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+}
 
 
 def load_parquet(place: str, config: DataConfig) -> Source:
@@ -38,6 +46,15 @@ def load_json(place: str, config: DataConfig) -> Source:
     """JSON files: one object a line, or one list of objects."""
     files = existing_files(place, (".json", ".jsonl", ".ndjson"), "json:PATH")
     return _load("json", files, config, _no_options)
+
+
+def open_table(file: Path, config: DataConfig) -> TableRows:
+    """Inputs of one such file: no labels are looked for, and no splits. ``DataError``."""
+    if file.stat().st_size == 0:
+        raise DataError(f"{file} is empty (0 bytes); give another")
+    builder = TABLES[file.suffix.lower()]
+    options = _csv_options(file) if builder == "csv" else {}
+    return input_rows(_table(builder, file, options), str(file), config)
 
 
 def _load(

@@ -101,6 +101,11 @@ def table_source(
     )
 
 
+def input_rows(table: Any, file: str, config: DataConfig) -> TableRows:
+    """Read the inputs of one file's table, whatever else it holds."""
+    return _reader(table, [table], [file], choose_columns(table.features, config, file))
+
+
 def _reader(table: Any, pieces: Sequence[Any], files: Sequence[str], columns: Columns) -> TableRows:
     import datasets
 

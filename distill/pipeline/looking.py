@@ -18,7 +18,7 @@ from distill.findings import (
     Taught,
     Verified,
 )
-from distill.options import ImportOptions, overrides
+from distill.options import ImportOptions, overrides, several
 from distill.pipeline.building import the_device
 from distill.pipeline.opening import UserError, opened_for_writing, peek, told
 from distill.pipeline.pointing import student_path
@@ -143,20 +143,27 @@ def predict(
     batch_size: int = 64,
     device: str | None = None,
     skip_bad: bool = False,
+    text_columns: str = "",
     output: Path | str | None = None,
     overwrite: bool = False,
     config: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Predictions:
-    """Classes from a trained student, for image files, folders of them, or lines of text.
+    """Classes from a trained student, for image files, folders of them, texts, or tables.
 
-    ``output`` is a file to write them to as well: .csv, .json or .parquet.
+    An input for a student of texts is a line, a file of lines, or a CSV, JSON or parquet file of
+    which ``text_columns`` may name the column. ``output`` is a file to write the classes to as
+    well: .csv, .json or .parquet.
     """
     from distill.answers import check_answers, write_answers
     from distill.stages.predict import predict as stage
 
     with told():
-        opened = peek(run, config, {"compute.device": device})
+        asked = {
+            "compute.device": device,
+            "data.text_columns": several(text_columns) if text_columns else None,
+        }
+        opened = peek(run, config, asked)
         folder = student_path(opened.run, student)
         if output is not None:
             check_answers(Path(output), overwrite=overwrite)
@@ -167,6 +174,7 @@ def predict(
             device=the_device(opened.config),
             skip_bad=skip_bad,
             progress=progress,
+            columns=opened.config.data,
         )
         if output is not None:
             write_answers(found.predictions, Path(output))

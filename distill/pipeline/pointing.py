@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ def student_as_teacher(
     prepare = rebuild_prepare(folder, student.modality, preprocessing)
     if image_size and image_size != preprocessing.get("image_size"):
         preprocessing, prepare = resized(preprocessing, image_size)
-    return make_teacher(
+    teacher = make_teacher(
         student.network.encoder,
         name=settings.name,
         prepare=prepare,
@@ -87,6 +88,8 @@ def student_as_teacher(
         classes=classes,
         device=the_device(config),
     )
+    note = f"the teacher is a student itself: {folder.name}"
+    return replace(teacher, card=replace(teacher.card, notes=(note, *teacher.card.notes)))
 
 
 def _called(network: Any, prepared: Mapping[str, Any]) -> Any:

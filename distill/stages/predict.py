@@ -1,20 +1,26 @@
-"""``predict``: classes from a trained student, for image files, folders of them, or text lines."""
+"""``predict``: classes from a student, for image files, folders of them, lines of text, or tables.
 
-from collections.abc import Iterator, Sequence
+Inputs are opened a batch at a time: of images no more than that is in memory.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from distill.allocator import memory_kept
-from distill.datasets import BadInputError
+from distill.config import DataConfig
+from distill.datasets import TABLES, BadInputError, open_table
 from distill.datasets.images import SUFFIXES, open_image
 from distill.errors import StageError
 from distill.findings import Prediction, Predictions
 from distill.predictor import Predictor, load_predictor
 from distill.progress import Progress
 
-Named = tuple[str, Any]  # what the user called an input, and the input
+Open = Callable[[], Any]
+Closed = tuple[str, Open]  # what the user calls an input, and what opens it
 
 
 @final
@@ -46,25 +52,33 @@ def predict(
     device: str,
     skip_bad: bool,
     progress: Progress,
+    columns: DataConfig | None = None,
 ) -> Predictions:
     """Say the likeliest class of each input, in their order.
 
     For a student that reads images an input is a file, or a folder whose image files are taken
     in the order of their paths. For one that reads text it is a line, or the name of a file with
     a line for each; a pair of texts is one line with a tab between them. Blank lines are left
-    out, which is said. ``skip_bad`` leaves out what cannot be read and says so; otherwise that is
-    a ``BadInputError`` that names it. ``StageError`` where there is nothing to predict.
+    out, which is said. Of a CSV, JSON or parquet file the rows are inputs; ``columns`` may name
+    those to read. ``skip_bad`` leaves out what cannot be read and says so; otherwise that is a
+    ``BadInputError`` that names it. ``StageError`` where there is nothing to predict.
     """
     predictor = load_predictor(folder, device=device)
-    image = predictor.student.blueprint.modality == "image"
     bad = _Bad(skip_bad, progress)
-    named = list(_image_files(inputs) if image else _lines(inputs, predictor, bad))
-    if not named and not bad.skipped:
+    closed: list[Closed] = []
+    for name in inputs:
+        if (path := _table(name)) is not None:
+            closed += _rows(path, predictor, columns or DataConfig(), bad)
+        elif predictor.student.modality == "image":
+            closed += _image_files(name)
+        else:
+            closed += _lines(name, predictor, bad)
+    if not closed and not bad.skipped:
         raise StageError(f"nothing to predict in {' '.join(inputs) or 'no input'}")
     found: list[Prediction] = []
-    with progress.task("predict", total=len(named), unit="inputs") as advance:
-        for start in range(0, len(named), batch_size):
-            block = named[start : start + batch_size]
+    with progress.task("predict", total=len(closed), unit="inputs") as advance:
+        for start in range(0, len(closed), batch_size):
+            block = closed[start : start + batch_size]
             found += _answers(predictor, list(_opened(block, bad)), batch_size)
             advance(len(block))
     if not found:
@@ -72,7 +86,11 @@ def predict(
     return Predictions(student=predictor.name, predictions=tuple(found))
 
 
-def _answers(predictor: Predictor, block: list[Named], batch_size: int) -> list[Prediction]:
+def _answers(
+    predictor: Predictor, block: list[tuple[str, Any]], batch_size: int
+) -> list[Prediction]:
+    if not block:
+        return []
     labels, shares = predictor.predict([value for _, value in block], batch_size=batch_size)
     return [
         Prediction(input=name, label=label, probability=float(row.max()))
@@ -80,31 +98,65 @@ def _answers(predictor: Predictor, block: list[Named], batch_size: int) -> list[
     ]
 
 
-def _image_files(inputs: Sequence[str]) -> Iterator[Named]:
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            yield from ((str(file), file) for file in sorted(files))
-        elif path.is_file():
-            yield name, path
-        else:
-            raise StageError(f"there is no image file or folder {name}; the student reads images")
+def _image_files(name: str) -> Iterator[Closed]:
+    path = Path(name)
+    if path.is_dir():
+        files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        yield from ((str(file), partial(open_image, file, str(file))) for file in sorted(files))
+    elif path.is_file():
+        yield name, partial(open_image, path, name)
+    else:
+        raise StageError(f"there is no image file or folder {name}; the student reads images")
 
 
-def _lines(inputs: Sequence[str], predictor: Predictor, bad: _Bad) -> Iterator[Named]:
-    pairs = bool(predictor.student.preprocessing.get("pairs"))
-    for text in inputs:
-        lines: list[str] = []
+def _table(name: str) -> Path | None:
+    """The file of that name if it is a table; a text may be too long, or too odd, for a name."""
+    path = Path(name)
+    try:
+        return path if path.suffix.lower() in TABLES and path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _rows(path: Path, predictor: Predictor, columns: DataConfig, bad: _Bad) -> Iterator[Closed]:
+    """Read the rows of a table: texts at once, under their own words; images when their turn is."""
+    table, student = open_table(path, columns), predictor.student
+    if table.columns.modality != student.modality:
+        raise StageError(
+            f"{path} holds {table.columns.modality}s and the student reads {student.modality}s"
+        )
+    pairs = bool(student.preprocessing.get("pairs"))
+    if student.modality == "text" and pairs != (len(table.columns.inputs) > 1):
+        read = " and ".join(map(repr, table.columns.inputs))
+        raise StageError(
+            f"the student reads {'pairs of texts' if pairs else 'single texts'}, not {read} of "
+            f"{path}; name other columns with --text-columns"
+        )
+    for row in range(len(table)):
+        if student.modality == "image":
+            yield table.where(row), partial(table.read, row)
+            continue
         with bad.skipping():
-            lines = _lines_of(text)
-        there = [line for line in lines if line.strip()]
-        if len(there) < len(lines):
-            of = f" of {text}" if text.strip() else ""
-            bad.progress.say(f"skipped: blank lines{of}, {len(lines) - len(there)} in all")
-        for line in there:
-            with bad.skipping():
-                yield line, _one_or_two(line, pairs=pairs)
+            text = table.read(row)
+            yield text if isinstance(text, str) else "\t".join(text), partial(_itself, text)
+
+
+def _lines(text: str, predictor: Predictor, bad: _Bad) -> Iterator[Closed]:
+    pairs = bool(predictor.student.preprocessing.get("pairs"))
+    lines: list[str] = []
+    with bad.skipping():
+        lines = _lines_of(text)
+    there = [line for line in lines if line.strip()]
+    if len(there) < len(lines):
+        of = f" of {text}" if text.strip() else ""
+        bad.progress.say(f"skipped: blank lines{of}, {len(lines) - len(there)} in all")
+    for line in there:
+        with bad.skipping():
+            yield line, partial(_itself, _one_or_two(line, pairs=pairs))
+
+
+def _itself(text: Any) -> Any:
+    return text
 
 
 def _lines_of(text: str) -> list[str]:
@@ -131,7 +183,7 @@ def _one_or_two(line: str, *, pairs: bool) -> str | tuple[str, str]:
     return first, second
 
 
-def _opened(block: Sequence[Named], bad: _Bad) -> Iterator[Named]:
-    for name, value in block:
+def _opened(block: Sequence[Closed], bad: _Bad) -> Iterator[tuple[str, Any]]:
+    for name, opening in block:
         with bad.skipping():
-            yield name, open_image(value, name) if isinstance(value, Path) else value
+            yield name, opening()
