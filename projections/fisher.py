@@ -1,9 +1,9 @@
 """The trained full head, truncated by what the classes' chances would lose: the fisher map.
 
-Of teacher's chances p and a guess of its features that is off by e, the divergence of the classes
-is to second order KL = ½ eᵀ F e with F = E[Wᵀ (diag p - p pᵀ) W], Fisher's information of the
-features on the class (Amari, 1998, doi:10.1162/089976698300017746), here at a temperature T: p is
-the softmax of logits / T, as in distillation. The k numbers that lose least of it, for rows of
+Of a teacher's chances p and a guess of its features that is off by e, the divergence of the classes
+is to second order T² KL = ½ eᵀ F e with F = E[Wᵀ (diag p - p pᵀ) W], Fisher's information of the
+features on the class (Amari, 1998, doi:10.1162/089976698300017746), at the temperature T of
+distillation: p is the softmax of logits / T. The k numbers that lose least of it, for rows of
 covariance S, lie along the leading eigenvectors of S^½ F S^½. With A = E[diag p - p pᵀ] that is
 the head A^½ W truncated in the features' metric, as ``head_svd`` truncates W: logits are weighed by
 how much of the classes depends on them, instead of all alike. What holds there holds here: there

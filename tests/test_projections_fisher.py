@@ -125,6 +125,20 @@ def test_strengths_are_variances_and_squared_distances_are_those_of_the_informat
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_the_squared_error_of_the_numbers_is_twice_the_divergence_at_the_temperature() -> None:
+    projection = FisherProjection(CLASSES - 1).fit_head(MOMENTS, HEAD, [LOGITS])
+    error = 1e-3 * np.random.default_rng(2).standard_normal(DIM)
+    divergences = []
+    for row in LOGITS.astype("f8"):
+        p, q = (
+            np.exp(z / HEAT) / np.exp(z / HEAT).sum()
+            for z in (row, row + HEAD.astype("f8") @ error)
+        )
+        divergences.append(HEAT**2 * float(p @ np.log(p / q)))
+    squared = float(np.square(error @ projection.matrix).sum())
+    assert squared == pytest.approx(2 * np.mean(divergences), rel=1e-2)
+
+
 def test_a_hand_computed_answer() -> None:
     """Chances of a half each: A = [[1, -1], [-1, 1]] / 4, so F = w wᵀ / 4 with w = (1, -1)."""
     rows = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 4.0], [2.0, 4.0]])
