@@ -85,8 +85,11 @@ class Keeper:
             write_tensors(self.folder / BEST, self._stepper.network.state_dict(), {"epoch": epoch})
 
     def load_best(self) -> None:
-        """Give the network the weights of the best epoch."""
-        tensors, _ = read_tensors(self.folder / BEST)
+        """Give the network the weights of the best epoch; ``CheckpointError`` if damaged."""
+        try:
+            tensors, _ = read_tensors(self.folder / BEST)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; begin this training again with --overwrite") from error
         self._stepper.network.load_state_dict(tensors)
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -106,7 +106,7 @@ class World:
         """
         if share:  # a parameter without a gradient keeps none, so that it does not decay
             self._learned = [p.grad is not None for p in parameters]
-        elif not self._learned:
+        elif len(self._learned) != len(parameters):
             self._learned = [True] * len(parameters)
         learned = [p for p, one in zip(parameters, self._learned, strict=True) if one]
         for parameter in learned:
@@ -220,6 +220,8 @@ def _told_of_loss(collective: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **more: Any) -> Any:
         try:
             return collective(*arguments, **more)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise StudentError(
                 "another process of this training has ended: see what it said; start all of them "

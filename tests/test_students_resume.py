@@ -155,6 +155,16 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(tmp_path: Path)
     assert len(lines(cut)) == 3
 
 
+def test_damage_to_the_best_weights_is_named_with_what_to_do(tmp_path: Path) -> None:
+    train(tmp_path)
+    best = tmp_path / "checkpoints" / "best.safetensors"
+    data = bytearray(best.read_bytes())
+    data[-9] ^= 1
+    best.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"best\.safetensors is damaged: .* --overwrite"):
+        train(tmp_path)
+
+
 def test_another_number_of_threads_is_said(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     with pytest.raises(StopIteration):

@@ -326,7 +326,7 @@ def test_patience_that_lasts_to_the_end_stops_nothing(tmp_path: Path) -> None:
 def test_the_loss_is_told_while_an_epoch_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("students.training._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("students.loop._TELL_SECONDS", 0.0)
     told: list[float] = []
 
     def loss(outputs: Tensor, targets: dict[str, Tensor]) -> Tensor:
