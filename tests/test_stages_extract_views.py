@@ -22,6 +22,7 @@ from projections import make_projection
 from stores import (
     InvalidRowsError,
     StoreMismatchError,
+    StoreWriter,
     create_store,
     open_splits,
     open_store,
@@ -221,7 +222,8 @@ def test_a_pool_is_stored_without_labels_and_says_where_it_is_from(
 def test_labels_that_a_pool_happens_to_have_are_not_stored(tmp_path: Path) -> None:
     dataset, teacher, _ = KINDS["image"]
     run(dataset, teacher, tmp_path / "f.zarr", pool=images())
-    assert not open_store(tmp_path / "f.zarr" / "unlabeled").spec.labelled
+    spec = open_store(tmp_path / "f.zarr" / "unlabeled").spec
+    assert (spec.labelled, spec.classes) == (False, ())
 
 
 def test_with_views_the_pool_has_as_many_of_its_own(tmp_path: Path) -> None:
@@ -272,13 +274,13 @@ def test_no_row_of_full_width_is_ever_written(
 ) -> None:
     """Of 512 numbers each, four are kept: everything on disk together is smaller than one chunk."""
     written: list[int] = []
-    write = stage.StoreWriter.write
+    write = StoreWriter.write
 
     def spied(self: Any, index: int, **rows: Any) -> None:
         written.append(rows["features"].shape[1])
         write(self, index, **rows)
 
-    monkeypatch.setattr(stage.StoreWriter, "write", spied)
+    monkeypatch.setattr(StoreWriter, "write", spied)
     teacher = text_teacher(dim=512)
     projection = make_projection("gaussian", dim_in=512, dim_out=4, seed=0)
     run(texts(), teacher, tmp_path / "f.zarr", projection=projection)
@@ -300,7 +302,7 @@ def test_another_map_is_refused(tmp_path: Path) -> None:
 def test_features_that_are_no_numbers_name_the_example_under_a_map_too(tmp_path: Path) -> None:
     teacher = text_teacher()
     with torch.no_grad():
-        teacher.module.network.table.weight[:, 0] = float("nan")  # type: ignore[union-attr, index]
+        teacher.module.get_parameter("network.table.weight")[:, 0] = float("nan")
     projection = make_projection("gaussian", dim_in=6, dim_out=2, seed=0)
     with pytest.raises(InvalidRowsError, match=r"example 1000 .*: features hold nan"):
         run(texts(), teacher, tmp_path / "f.zarr", projection=projection)
