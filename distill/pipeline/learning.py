@@ -87,6 +87,23 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
     """The student stage on an opened run; finished students are left as they are."""
     from distill.stages.train_student import train_student as stage
 
+    config = opened.config
+    lesson, settings = lesson_of(opened, progress=progress)
+    opened.keep_config()
+    return stage(
+        opened.dataset,
+        lesson,
+        settings=settings,
+        root=opened.run.students,
+        workers=config.compute.workers,
+        device=the_device(config),
+        progress=progress,
+        overwrite=overwrite,
+    )
+
+
+def lesson_of(opened: Opened, *, progress: Progress) -> "tuple[Lesson, StudentConfig]":
+    """What a student is to learn, matched with the data, and which network it is."""
     run, config = opened.run, opened.config
     full = feature_stores(run)
     if config.data.name.startswith("import:"):
@@ -102,17 +119,7 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
     settings = _settled(opened, lesson, dataset)
     if settings != config.student:
         progress.say(f"the student is {settings.name} with {settings.options}")
-    opened.keep_config()
-    return stage(
-        dataset,
-        lesson,
-        settings=settings,
-        root=run.students,
-        workers=config.compute.workers,
-        device=the_device(config),
-        progress=progress,
-        overwrite=overwrite,
-    )
+    return lesson, settings
 
 
 def check_student(config: Config, modality: str) -> None:
