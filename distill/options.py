@@ -192,7 +192,7 @@ COMMON = {
     "device": Option("auto, cpu, cuda, cuda:1 or mps", ("compute.device",)),
     "workers": Option("processes that read and prepare inputs", ("compute.workers",)),
     "teacher": Option(
-        "timm/NAME, torchvision/NAME, hf/NAME-or-folder, module:factory, or a student, run:PATH",
+        "timm/NAME, torchvision/NAME, hf/NAME-or-folder, module:factory or run:STUDENT",
         ("teacher.name",),
     ),
     "weights": Option("pretrained, random, or a .safetensors or .pth file", ("teacher.weights",)),

@@ -141,7 +141,8 @@ def test_the_finding_says_what_was_made_and_checked(of_images: Any, of_texts: An
 
 @pytest.mark.parametrize("modality", ["images", "texts"])
 def test_a_torch_program_is_read_back_and_knows_the_same(folder: Path, modality: str) -> None:
-    make: Any = {"images": image_student, "texts": text_student}[modality]
+    makers: dict[str, Any] = {"images": image_student, "texts": text_student}
+    make = makers[modality]
     student, found = exported(make(folder / f"{modality}-pt2"), folder / f"{modality}.pt2")
     assert (found.format, Path(found.path).suffix) == ("torch-export", ".pt2")
     module = torch.export.load(found.path).module()
