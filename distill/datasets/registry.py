@@ -54,7 +54,7 @@ def load_pool(
     from. Columns and splits are looked for as in ``config`` and then by themselves. ``DataError``
     where nothing is left, or as for ``load_dataset``.
     """
-    settings = config.model_copy(update={"name": name, "limit": 0, "labelled": False})
+    settings = config.model_copy(update={"name": name, "labelled": False})
     try:
         source = _found(settings)
     except DataError:
