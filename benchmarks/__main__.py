@@ -12,7 +12,7 @@ from typing import Any
 
 BENCHMARKS = (
     "stores", "extract", "project", "maps", "moments", "validate", "heads", "sweep", "students",
-    "online", "views",
+    "export", "online", "views",
 )  # fmt: skip
 OUT = Path(__file__).resolve().parent / "out"
 
