@@ -132,8 +132,9 @@ def _targets(
         k = dim_for_factor(train.spec.dim, factor)
         if k == train.spec.dim and made is not None and made.kind == settings.kind:
             notes.append(
-                f"factor {factor:g} leaves the features as they are: a {made.kind} map took them "
-                f"from {made.dim_in} to {made.dim_out} dimensions as they were made"
+                f"factor {factor:g} leaves the features as they are: the {made.kind} map of seed "
+                f"{made.seed} took them from {made.dim_in} to {made.dim_out} dimensions as they "
+                "were made"
             )
             continue
         if k in factors:

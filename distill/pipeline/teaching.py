@@ -139,7 +139,7 @@ def take_features(
     if projection is not None:
         notes.append(
             f"the features were projected as they were made, from {projection.dim_in} to "
-            f"{projection.dim_out} dimensions by a {projection.kind} map of seed "
+            f"{projection.dim_out} dimensions, by the {projection.kind} map of seed "
             f"{projection.seed}; factors from here on count from {projection.dim_out}"
         )
     opened.keep_config()
