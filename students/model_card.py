@@ -23,7 +23,7 @@ MARKUP = re.compile(r"[\\`*\[\]{}<>|~$#&!]|(?<!\w)_|_(?!\w)")
 ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;"}
 METHODS = {
     "subspace": "subspace-native distillation: it was taught to emit the teacher's projected "
-    "features (arXiv 2512.23410, equation 4)",
+    "features (as in arXiv 2512.23410)",
     "labels": "the labels alone",
     "logits": "logit distillation",
 }

@@ -159,6 +159,15 @@ def test_a_torch_program_is_read_back_and_knows_the_same(folder: Path, modality:
     assert ("tokenizer/tokenizer.json" in facts.files) == (modality == "texts")
 
 
+def test_students_without_attention_are_exported_too(tmp_path: Path) -> None:
+    folder = text_student(tmp_path / "run", name="static/8", options={"weighting": True})
+    student, found = exported(folder, tmp_path / "static.onnx")
+    batch = graph_of(student).example(5, seed=9)
+    (logits,) = session(found).run(["logits"], {k: v.numpy() for k, v in batch.items()})
+    with torch.inference_mode():
+        np.testing.assert_allclose(logits, student(batch), rtol=0, atol=1e-4)
+
+
 def test_pairs_of_texts_tell_which_side_a_token_is_of(folder: Path) -> None:
     student, found = exported(text_student(folder / "pairs", pairs=True), folder / "pairs.onnx")
     assert found.inputs == ("input_ids", "attention_mask", "token_type_ids")
