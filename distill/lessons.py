@@ -149,8 +149,12 @@ class Material:
         return StoreRows(*self.feature_stores)
 
     def take_logits(self, head: FittedHead) -> Any:
-        """What ``head`` says of the teacher's rows: (rows, classes) float32, by row number."""
+        """What the full head says of the teacher's rows: (rows, classes) float32, by row number."""
         return in_memory(np.concatenate([logits_of(head, store) for store in self.feature_stores]))
+
+    def take_projected_logits(self, head: FittedHead) -> Any:
+        """What a head on the targets says of them, which no full-width row is needed for."""
+        return in_memory(np.concatenate([logits_of(head, store) for store in self.target_stores]))
 
     def take_labels(self) -> Any:
         """Labels (rows,), by row number."""

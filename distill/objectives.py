@@ -2,7 +2,8 @@
 
 The student g minimises a distance between g(x) and the stored z = R h(x) (arXiv 2512.23410,
 equation 4); its logits are those of a head that was trained on z, carried over as it is, tuned
-with the student, or made afresh.
+with the student, or made afresh. What the teacher's classes are is read off z by the same head, so
+that nothing but the k numbers of a row has to be stored.
 """
 
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def subspace(desk: Desk) -> Pupil:
     weight, bias = aims.reading(lesson.head)
     targets: dict[str, Take] = {"targets": aims.take}
     if settings.kl_weight:
-        targets["logits"] = train.take_logits(lesson.full_head)
+        targets["logits"] = train.take_projected_logits(lesson.head)
     if settings.ce_weight:
         targets["labels"] = train.take_labels()
     carried = settings.head == "carried"
@@ -175,7 +176,7 @@ def _metric(desk: Desk, aims: _Aims) -> Tensor:
     weight, _ = aims.reading(lesson.head)
     found = fisher_metric(
         weight.numpy(),
-        (lesson.full_head.logits(block) for s in train.feature_stores for block in blocks(s)),
+        (lesson.head.logits(block) for store in stores for block in blocks(store)),
         covariance=covariance,
         ridge=desk.settings.fisher_ridge,
     )

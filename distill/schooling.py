@@ -333,7 +333,7 @@ class School:
                 "target": [store.digest for store in stores],
                 "head": _digest(lesson.head),
             }
-        if way.features or (way.targets and settings.kl_weight):
+        if way.features:
             made |= {
                 "features": [store.digest for store in train.feature_stores],
                 "full_head": _digest(lesson.full_head),

@@ -301,3 +301,12 @@ def test_encoders_without_a_neck_come_back_from_their_file(tmp_path: Path, schoo
     assert isinstance(saved.network.encoder, Encoder)
     assert isinstance(saved.network.encoder.neck, torch.nn.Identity)
     assert saved.network.head.in_features == saved.network.encoder.dim_out == 8
+
+
+def test_the_classes_of_a_row_are_read_off_its_k_numbers_alone(
+    school: School, taught: Lesson
+) -> None:
+    pupil = subspace(desk(school, kl_weight=1.0, targets="whitened"))
+    store = taught.targets["train"].features()
+    found = pupil.targets["logits"](np.arange(len(store))).numpy()
+    np.testing.assert_allclose(found, store @ taught.head.weight.T + taught.head.bias, atol=1e-4)
