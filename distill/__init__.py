@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # The front door of distill.pipeline, word for word: naming it must not load it.
 __all__ = [  # noqa: F405
     "UserError",
+    "compare_students",
     "doctor",
     "export",
     "export_store",

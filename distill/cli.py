@@ -83,6 +83,7 @@ COMMANDS = (
     Command("train-head", pipeline.train_head),
     Command("sweep", pipeline.sweep),
     Command("train-student", pipeline.train_student),
+    Command("compare-students", pipeline.compare_students),
     Command("report", pipeline.report),
     Command("import", pipeline.import_features),
     Command("export", pipeline.export),

@@ -144,6 +144,7 @@ class CompareOptions(ComputeOptions, total=False):
     seeds: int
     finalists: int
     student: str
+    student_weights: str
     factor: float
     kind: str
     image_size: int

@@ -121,6 +121,16 @@ class Run:
         return self.folder / "students"
 
     @property
+    def comparisons(self) -> Path:
+        """Folder of all trainings of ``compare-students``."""
+        return self.folder / "compare"
+
+    @property
+    def compared(self) -> Path:
+        """Finding of ``compare-students``."""
+        return self.folder / "compare.json"
+
+    @property
     def costs(self) -> Path:
         """Measured sizes and latencies."""
         return self.folder / "costs.json"

@@ -198,6 +198,40 @@ def _students(found: f.Students) -> str:
     return "\n".join([table(header, rows), *found.notes])
 
 
+def _comparison(found: f.Comparison) -> str:
+    from distill.reporting import verdicts
+
+    rows = [
+        (
+            way.name,
+            percent(way.accuracy.mean) if way.accuracy else "",
+            _over_seeds(way.accuracy),
+            _versus(way.versus),
+            f"{way.versus.adjusted:.3f}" if way.versus else "",
+            way.versus.verdict if way.versus else "",
+            size(way.shipped.stored_bytes) if way.shipped else "",
+        )
+        for way in found.ways
+    ]
+    header = ("taught by", "test accuracy", "95 %, seeds", "points", "p", "", "stored an example")
+    teacher = f"teacher: {percent(found.teacher_accuracy)}"
+    return "\n".join([table(header, rows), "", teacher, *verdicts(found), *found.notes])
+
+
+def _over_seeds(band: f.Band | None) -> str:
+    if band is None or band.interval is None:
+        return ""
+    low, high = max(band.interval.low, 0.0), min(band.interval.high, 1.0)
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _versus(found: f.Versus | None) -> str:
+    if found is None:
+        return ""
+    low, high = found.interval.low, found.interval.high
+    return f"{100 * found.value:+.2f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
 def _reported(found: f.Reported) -> str:
     note = [found.report.data_note] if found.report.data_note else []
     return "\n".join([found.table, *note, f"report: {found.html}"])
@@ -307,6 +341,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     f.Heads: _heads,
     f.Sweep: _sweep,
     f.Students: _students,
+    f.Comparison: _comparison,
     f.Reported: _reported,
     f.Exported: _exported,
     f.ExportedStudent: _exported_student,

@@ -102,6 +102,7 @@ class Comparison(Record):
 
     reference: str
     target: str  # name of the projected store
+    digest: str  # of its training rows
     network: str
     classes: int
     rows: dict[str, int]  # of each split

@@ -1,6 +1,7 @@
 """The commands as functions: build the parts from a config, run the stages, skip the finished."""
 
 from distill.options import documented
+from distill.pipeline.comparing import compare_students
 from distill.pipeline.exporting import export
 from distill.pipeline.learning import train_head, train_student
 from distill.pipeline.looking import (
@@ -21,6 +22,7 @@ from distill.pipeline.telling import report, run
 
 __all__ = [
     "UserError",
+    "compare_students",
     "doctor",
     "export",
     "export_store",

@@ -1,5 +1,6 @@
 """Findings -> files people read: report.json, report.md, report.html and the compression table."""
 
+from distill.reporting.comparisons import verdicts
 from distill.reporting.derived import Derived, derive
 from distill.reporting.sweeps import recommendation
 from distill.reporting.terminal import compression_table
@@ -7,6 +8,7 @@ from distill.reporting.write import (
     REPORT_FORMAT,
     ReportPaths,
     load_report,
+    write_comparison,
     write_report,
     write_sweep,
 )
@@ -19,6 +21,8 @@ __all__ = [
     "derive",
     "load_report",
     "recommendation",
+    "verdicts",
+    "write_comparison",
     "write_report",
     "write_sweep",
 ]

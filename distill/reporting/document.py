@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from distill.findings import Report
 from distill.reporting import plots, sizes, tables
+from distill.reporting.comparisons import comparison_sections
 from distill.reporting.derived import TOLERANCE, Derived, smallest_within
 from distill.reporting.layout import Document, KeyFigure, Section
 from distill.reporting.sweeps import sweep_sections
@@ -90,6 +91,8 @@ def _sections(report: Report, derived: Derived) -> Iterator[Section]:
         yield _distances(report)
     if report.students:
         yield _students(report, derived)
+    if report.comparison is not None:
+        yield from comparison_sections(report.comparison)
     if report.costs:
         yield _costs(report)
     yield _making(report)

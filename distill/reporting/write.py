@@ -1,10 +1,11 @@
-"""Report -> report.json, .md, .html, and sweep -> sweep.md, .html, each whole or not at all."""
+"""Reports, sweeps and comparisons -> .json, .md and .html files, each whole or not at all."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.findings import FindingError, Report, Sweep
+from distill.findings import Comparison, FindingError, Report, Sweep
+from distill.reporting.comparisons import comparison_document
 from distill.reporting.derived import derive, with_derived
 from distill.reporting.document import compose
 from distill.reporting.markdown import to_markdown
@@ -39,6 +40,13 @@ def write_sweep(found: Sweep, folder: Path, *, title: str) -> None:
     document = sweep_document(found, title)
     _write(folder / "sweep.md", to_markdown(document))
     _write(folder / "sweep.html", to_html(document))
+
+
+def write_comparison(found: Comparison, folder: Path, *, title: str) -> None:
+    """Write ``compare.md`` and, last, ``compare.html``."""
+    document = comparison_document(found, title)
+    _write(folder / "compare.md", to_markdown(document))
+    _write(folder / "compare.html", to_html(document))
 
 
 def load_report(path: Path) -> Report:

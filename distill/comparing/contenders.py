@@ -1,0 +1,194 @@
+"""The ways to teach that are compared: what is searched of each, and what it takes of a store.
+
+A contender's own settings are pinned at what its authors say, or at 1; the subspace's are those of
+the config. Every network's learning rate is searched, and the weights of the terms it adds up. A
+map's kind after a colon (``subspace:pca``, or ``pca`` alone) learns that store instead.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from distill.comparing.search import Among, Around, Settings, Space
+from distill.comparing.text import STATIC_DEFAULTS, STATIC_SPACE, TFIDF_DEFAULTS, TFIDF_SPACE
+from distill.errors import StageError
+
+REFERENCE = "subspace"  # what all others are compared with
+KINDS = ("pca", "discriminant", "head-svd", "fisher", "orthogonal", "gaussian", "learned")
+TARGETS, FEATURES, LOGITS, LABELS, TEACHER = "targets", "features", "logits", "labels", "teacher"
+
+RATE: Space = {"learning_rate": Around(factor=4.0)}
+WEIGHT = Around(factor=10.0)
+WARM = Among(values=(1.0, 2.0, 4.0, 8.0))
+PLAIN: Settings = {"calibrate": False}  # what mends the subspace's answers is no part of a rival
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to teach, by its name on the command line."""
+
+    name: str
+    method: str  # in the tables of methods; "" for what trains no network
+    about: str  # what it learns, in a few words
+    takes: tuple[str, ...]  # of a training example: targets, features, logits, labels, teacher
+    space: Space
+    defaults: Settings = field(default_factory=dict)  # over the config's
+    kind: str = ""  # of the map whose store it learns; "" for the config's
+
+    @property
+    def in_space(self) -> bool:
+        """Whether its students answer with the k numbers of a map."""
+        return self.method in ("subspace", "online")
+
+
+def _own(names: Iterable[str]) -> Space:
+    return {**RATE, **{name: WARM if name == "temperature" else WEIGHT for name in names}}
+
+
+SUBSPACE_SPACE = _own(("target_weight", "kl_weight", "ce_weight"))
+MATCHED: Settings = {**PLAIN, "target_weight": 1.0, "ce_weight": 1.0}
+ENDLESS: Settings = {
+    "targets": "raw", "shrink": 0.0, "average_views": False, "prefixes": (), "loss": "mse",
+}  # fmt: skip
+
+_TABLE = (
+    Contender(
+        name=REFERENCE,
+        method="subspace",
+        about="the projected rows",
+        takes=(TARGETS,),
+        space=SUBSPACE_SPACE,
+    ),
+    Contender(
+        name="labels",
+        method="labels",
+        about="labels alone",
+        takes=(LABELS,),
+        space=RATE,
+        defaults=PLAIN,
+    ),
+    Contender(
+        name="logits",
+        method="logits",
+        about="softened logits and labels (Hinton)",
+        takes=(LOGITS, LABELS),
+        space=_own(("kl_weight", "temperature")),
+        defaults={**PLAIN, "kl_weight": 1.0, "ce_weight": 1.0, "temperature": 4.0},
+    ),
+    Contender(
+        name="logit-mse",
+        method="logit-mse",
+        about="logits by squares (Ba & Caruana)",
+        takes=(LOGITS,),
+        space=RATE,
+        defaults=PLAIN,
+    ),
+    Contender(
+        name="dkd",
+        method="dkd",
+        about="decoupled logits and labels (DKD)",
+        takes=(LOGITS, LABELS),
+        space=_own(("target_weight", "kl_weight", "temperature")),
+        defaults={
+            **PLAIN, "target_weight": 1.0, "kl_weight": 8.0, "ce_weight": 1.0, "temperature": 4.0,
+        },
+    ),
+    Contender(
+        name="features",
+        method="features",
+        about="all features behind a learned map, and labels (FitNet)",
+        takes=(FEATURES, LABELS),
+        space=_own(("target_weight",)),
+        defaults=MATCHED,
+    ),
+    Contender(
+        name="vkd",
+        method="vkd",
+        about="standardised features behind an orthogonal map, and labels (VkD)",
+        takes=(FEATURES, LABELS),
+        space=_own(("target_weight",)),
+        defaults=MATCHED,
+    ),
+    Contender(
+        name="simkd",
+        method="simkd",
+        about="all features behind a projector that stays, under the teacher's head (SimKD)",
+        takes=(FEATURES,),
+        space=RATE,
+        defaults=PLAIN,
+    ),
+    Contender(
+        name="rdimkd",
+        method="rdimkd",
+        about="the projected rows behind a random map, and labels (RdimKD)",
+        takes=(TARGETS, LABELS),
+        space=_own(("target_weight",)),
+        defaults=MATCHED,
+    ),
+    Contender(
+        name="online",
+        method="online",
+        about="the projected rows of a new view every epoch, made by the teacher",
+        takes=(TEACHER,),
+        space=SUBSPACE_SPACE,
+        defaults=ENDLESS,
+    ),
+    Contender(
+        name="pretrained",
+        method="pretrained",
+        about="labels, from the weights of --student-weights",
+        takes=(LABELS,),
+        space={"learning_rate": Around(factor=10.0)},
+        defaults=PLAIN,
+    ),
+    Contender(
+        name="tfidf",
+        method="",
+        about="counted words",
+        takes=(LABELS,),
+        space=TFIDF_SPACE,
+        defaults=TFIDF_DEFAULTS,
+    ),
+    Contender(
+        name="model2vec",
+        method="",
+        about="token vectors of the untaught teacher (model2vec)",
+        takes=(LABELS,),
+        space=STATIC_SPACE,
+        defaults=STATIC_DEFAULTS,
+    ),
+)  # fmt: skip
+CONTENDERS: Mapping[str, Contender] = {one.name: one for one in _TABLE}
+
+
+def contenders(names: Sequence[str]) -> tuple[Contender, ...]:
+    """The contenders of these names, the reference first and none twice; ``StageError`` else."""
+    found = {one.name: one for one in map(contender, (REFERENCE, *names))}
+    return tuple(found.values())
+
+
+def contender(name: str) -> Contender:
+    """The contender of this name; ``StageError`` names the nearest."""
+    if name in CONTENDERS:
+        return CONTENDERS[name]
+    method, colon, kind = name.partition(":") if ":" in name else (REFERENCE, ":", name)
+    if method == REFERENCE and colon and kind in KINDS:
+        return Contender(
+            name=f"{REFERENCE}:{kind}",
+            method="subspace",
+            about=f"the rows of the {kind} map",
+            takes=(TARGETS,),
+            space=SUBSPACE_SPACE,
+            kind=kind,
+        )
+    known = (*CONTENDERS, *(f"{REFERENCE}:{kind}" for kind in KINDS))
+    near = difflib.get_close_matches(name, (*known, *KINDS), n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    raise StageError(f"no way to teach is called {name!r}{hint}")
+
+
+def settings_of(one: Contender, config: Mapping[str, Any]) -> Settings:
+    """The defaults of every setting in its space, before anything is searched."""
+    return {name: one.defaults.get(name, config.get(name)) for name in one.space}
