@@ -193,9 +193,8 @@ class Network:
         train = self.school.material(settings)
         classes = len(self.school.lesson.full_head.bias)
         takes = set(self.contender.takes)
-        if self.contender.in_space:  # its objective may ask for more
-            takes |= {LOGITS} if settings.kl_weight else set()
-            takes |= {LABELS} if settings.ce_weight else set()
+        if self.contender.in_space and settings.ce_weight:
+            takes.add(LABELS)
         each = {
             TARGETS: _row_bytes(train.parts[0].targets.spec),
             FEATURES: _row_bytes(train.parts[0].features.spec),

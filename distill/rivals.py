@@ -204,7 +204,7 @@ def online(
         pupil = subspace(replace(desk, train=Material((clean,))))
         takes: dict[str, Take] = {
             "targets": lambda rows: _float(project(answers(rows))),
-            "logits": lambda rows: _float(desk.lesson.full_head.logits(answers(rows))),
+            "logits": lambda rows: _float(desk.lesson.head.logits(project(answers(rows)))),
             "labels": in_memory(np.repeat(clean.labels, fresh.count)),
         }
         return replace(
