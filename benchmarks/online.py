@@ -7,6 +7,7 @@ are the shortest loop of one's own, timm's ``FeatureDistillationTask`` and, wher
 epoch of the same images, already decoded; all with freed memory kept (``distill.allocator``).
 """
 
+import importlib
 import json
 import sys
 import tempfile
@@ -40,10 +41,11 @@ def a_teacher() -> nn.Module:
 
 def a_student(outputs: int) -> nn.Module:
     """A network that is given what the teacher is given, and sees it at 64 px."""
-    network: nn.Module = timm.create_model("resnet18", num_classes=outputs)
+    network: Any = timm.create_model("resnet18", num_classes=outputs)
     at_its_size = network.forward_features
-    network.forward_features = lambda images: at_its_size(shrunk(images))  # type: ignore[operator]
-    return network.to(memory_format=torch.channels_last)
+    network.forward_features = lambda images: at_its_size(shrunk(images))
+    student: nn.Module = network.to(memory_format=torch.channels_last)
+    return student
 
 
 def fed(images: Tensor, folder: Path) -> Callable[[], float]:
@@ -70,7 +72,8 @@ def fed(images: Tensor, folder: Path) -> Callable[[], float]:
 
 def online(images: Tensor) -> Callable[[], None]:
     """The shortest loop: the teacher's pooled features, a linear layer, squared error."""
-    teacher, student = a_teacher(), a_student(0)
+    teacher: Any = a_teacher()
+    student = a_student(0)
     projector = nn.Linear(512, 2048)
     optimizer = torch.optim.AdamW(
         [*student.parameters(), *projector.parameters()], lr=1e-3, fused=True
@@ -81,10 +84,8 @@ def online(images: Tensor) -> Callable[[], None]:
         for start in range(0, ROWS, BATCH):
             batch = images[start : start + BATCH]
             with torch.no_grad():
-                aims = teacher.forward_head(  # type: ignore[operator]
-                    teacher.forward_features(batch),
-                    pre_logits=True,  # type: ignore[operator]
-                )
+                features = teacher.forward_features(batch)
+                aims = teacher.forward_head(features, pre_logits=True)
             loss = functional.mse_loss(projector(student(batch)), aims)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -118,11 +119,11 @@ def by_timm(images: Tensor) -> Callable[[], None]:
 def by_torchdistill(images: Tensor) -> Callable[[], None] | None:
     """An epoch of torchdistill's box; None where it is not installed."""
     try:
-        from torchdistill.core.distillation import DistillationBox
+        distillation = importlib.import_module("torchdistill.core.distillation")
     except ImportError:
         return None
     data = TensorDataset(images, torch.zeros(ROWS, dtype=torch.int64))
-    hooks = {"input": [], "output": []}
+    hooks: dict[str, list[str]] = {"input": [], "output": []}
     config = {
         "num_epochs": 1,
         "train_data_loader": {
@@ -145,7 +146,7 @@ def by_torchdistill(images: Tensor) -> Callable[[], None] | None:
             "kwargs": {"sub_terms": {"features": _term()}},
         },
     }
-    box = DistillationBox(
+    box = distillation.DistillationBox(
         a_teacher(), a_student(2048), {"train": data}, config, torch.device("cpu"),
         None, False, 1,
     )  # fmt: skip

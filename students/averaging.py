@@ -23,7 +23,7 @@ class Average:
         learned = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self._decay = decay
         self._names = list(learned)
-        self._weights = list(learned.values())
+        self._weights: list[Tensor] = list(learned.values())
         self._means = [parameter.detach().clone() for parameter in self._weights]
 
     @torch.no_grad()

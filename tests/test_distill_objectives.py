@@ -229,27 +229,26 @@ def test_every_setting_of_the_objective_trains_and_makes_another_student(
 ) -> None:
     """What decides the result stands in the card: none of these is taken for another."""
     cards = set()
-    for number, changes in enumerate(
-        (
-            {},
-            {"loss": "fisher"},
-            {"loss": "fisher", "fisher_ridge": 1.0},
-            {"targets": "standardised"},
-            {"shrink": 0.3},
-            {"views": 2},
-            {"views": 2, "average_views": True},
-            {"views": 1, "pool": True},
-            {"head": "tuned", "ce_weight": 1.0, "pool": True},
-            {"head": "fresh", "ce_weight": 1.0, "projector": 8},
-            {"calibrate": True},
-        )
-    ):
+    several: tuple[dict[str, Any], ...] = (
+        {},
+        {"loss": "fisher"},
+        {"loss": "fisher", "fisher_ridge": 1.0},
+        {"targets": "standardised"},
+        {"shrink": 0.3},
+        {"views": 2},
+        {"views": 2, "average_views": True},
+        {"views": 1, "pool": True},
+        {"head": "tuned", "ce_weight": 1.0, "pool": True},
+        {"head": "fresh", "ce_weight": 1.0, "projector": 8},
+        {"calibrate": True},
+    )
+    for number, changes in enumerate(several):
         folder = tmp_path / str(number)
         record = school.teach("subspace", settings_of(epochs=1, **changes), folder)
         assert 0 <= record.test.accuracy <= 1
         made_by = load_student(folder / "student.safetensors").made_by
         cards.add(repr(sorted(made_by.items())))
-    assert len(cards) == number + 1
+    assert len(cards) == len(several)
 
 
 def test_calibrated_heads_never_do_worse_on_the_rows_they_were_fitted_on(
