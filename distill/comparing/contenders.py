@@ -8,14 +8,14 @@ map's kind after a colon (``subspace:pca``, or ``pca`` alone) learns that store 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 from distill.comparing.search import Among, Around, Settings, Space
 from distill.comparing.text import STATIC_DEFAULTS, STATIC_SPACE, TFIDF_DEFAULTS, TFIDF_SPACE
 from distill.errors import StageError
+from projections import KINDS
 
 REFERENCE = "subspace"  # what all others are compared with
-KINDS = ("pca", "discriminant", "head-svd", "fisher", "orthogonal", "gaussian", "learned")
 TARGETS, FEATURES, LOGITS, LABELS, TEACHER = "targets", "features", "logits", "labels", "teacher"
 
 RATE: Space = {"learning_rate": Around(factor=4.0)}
@@ -47,7 +47,7 @@ def _own(names: Iterable[str]) -> Space:
     return {**RATE, **{name: WARM if name == "temperature" else WEIGHT for name in names}}
 
 
-SUBSPACE_SPACE = _own(("target_weight", "kl_weight", "ce_weight"))
+SUBSPACE_SPACE = _own(("kl_weight", "ce_weight", "temperature"))
 MATCHED: Settings = {**PLAIN, "target_weight": 1.0, "ce_weight": 1.0}
 ENDLESS: Settings = {
     "targets": "raw", "shrink": 0.0, "average_views": False, "prefixes": (), "loss": "mse",
@@ -187,8 +187,3 @@ def contender(name: str) -> Contender:
     near = difflib.get_close_matches(name, (*known, *KINDS), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
     raise StageError(f"no way to teach is called {name!r}{hint}")
-
-
-def settings_of(one: Contender, config: Mapping[str, Any]) -> Settings:
-    """The defaults of every setting in its space, before anything is searched."""
-    return {name: one.defaults.get(name, config.get(name)) for name in one.space}
