@@ -199,6 +199,30 @@ def test_students_teach_students(small_run: Path, taught_by_student: Path) -> No
     assert not any("random" in note for note in extracted.notes)
 
 
+def test_the_head_of_a_teaching_student_is_cut_to_the_datas_classes(small_run: Path) -> None:
+    from distill.config import settle
+    from distill.pipeline.pointing import student_as_teacher
+
+    name = f"run:{student_of(small_run)}"
+    asked = settle({}, {"teacher.name": name, "compute.device": "cpu"})
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8))
+
+    def said(*classes: str) -> Any:
+        teacher = student_as_teacher(asked, classes, fresh=False, image_size=0)
+        return teacher, teacher.embed(teacher.prepare([image]))
+
+    whole, all_classes = said()
+    assert whole.card.classes == load(student_of(small_run)).classes
+    teacher, some = said("7", "2")
+    assert teacher.card.classes == ("7", "2")
+    np.testing.assert_array_equal(some.features, all_classes.features)
+    assert all_classes.logits is not None
+    np.testing.assert_allclose(some.logits, all_classes.logits[:, [7, 2]], atol=1e-6)
+    teacher, other = said("cat", "2")
+    assert (teacher.card.classes, other.logits) == ((), None)
+    assert any("does not know 'cat'" in note for note in teacher.card.notes)
+
+
 def test_other_weights_of_the_same_student_are_another_teacher(
     small_run: Path, taught_by_student: Path, tmp_path: Path, call: Command
 ) -> None:

@@ -34,7 +34,7 @@ def check(graph: Graph, found: Sequence[Results]) -> float:
         largest_difference(graph.expected(batch), results)
         for batch, results in zip(graph.batches(), found, strict=True)
     )
-    if not worst <= TOLERANCE:
+    if worst > TOLERANCE:
         raise StageError(
             f"the exported file does not give what the student gives: off by {worst:.1e} of the "
             f"largest number, {TOLERANCE:.0e} are allowed; nothing was kept"
