@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import distill.stages.train_teacher as stage
 from distill.config import TeachConfig
 from distill.datasets import Dataset, Split
 from distill.errors import StageError
@@ -134,6 +135,31 @@ def test_every_epoch_shows_a_view_of_every_example_that_no_other_epoch_shows(
     assert sorted(second) == sorted(expected[1::2])
     assert first != expected[::2]  # shuffled
     assert found.notes[0] == "taught from a new view of every example each epoch: crop"
+
+
+def test_a_view_comes_with_the_label_of_its_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong labels in most epochs would hardly show in the accuracy of so easy a task."""
+    given: dict[str, Any] = {}
+
+    class EnoughError(Exception):
+        pass
+
+    def spied(network: Any, **arguments: Any) -> None:
+        given.update(arguments)
+        raise EnoughError
+
+    monkeypatch.setattr(stage, "fit", spied)
+    with pytest.raises(EnoughError):
+        teach(tmp_path, augment="crop", epochs=3)
+    labels = dataset().splits["train"].labels
+    assert labels is not None
+    for epoch in (1, 2, 3):
+        order = given["order"](epoch)
+        for rows, batch in zip(order, given["feed"].batches(order), strict=True):
+            assert (rows % 3 == epoch - 1).all()
+            np.testing.assert_array_equal(batch.targets["labels"].numpy(), labels[rows // 3])
 
 
 def test_what_is_taught_from_views_knows_the_task(tmp_path: Path) -> None:
