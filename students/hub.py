@@ -16,13 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
-from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from huggingface_hub.errors import HFValidationError
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -34,18 +29,21 @@ from students.model_card import model_card
 from students.portable import portable
 from students.records import record_beside
 from students.saved import fill, load_student, read_blueprint, take_prefixes, unfilled
-
-FILE = "student.safetensors"  # as training leaves it
-WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
-PARTS = ("tokenizer", "processor")
-FORMAT = 1
-KNOWN = ("blueprint", "classes", "preprocessing", "made_by", "record", "weights", "format")
-# what a call to the hub raises, whichever library it is made with
-OUT_OF_REACH: tuple[type[Exception], ...] = (
-    OSError,
-    EntryNotFoundError,
-    *(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"),
+from students.shared_folders import (
+    CONFIG,
+    FILE,
+    KNOWN,
+    OUT_OF_REACH,
+    PARTS,
+    README,
+    WEIGHTS,
+    find_folder,
+    first_line,
+    read_config,
+    reason,
 )
+
+FORMAT = 1
 
 
 @final
@@ -189,18 +187,17 @@ class PretrainedStudent(
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, **hub: Any
+        cls, pretrained_model_name_or_path: str | Path, *, trust_code: bool = False, **hub: Any
     ) -> "PretrainedStudent":
         """Read a folder of ``save_pretrained``, or fetch one by its name on the hub.
 
-        ``hub`` is as for ``huggingface_hub.snapshot_download``: ``revision``, ``token``,
-        ``cache_dir``, ``local_files_only``. Raises ``StudentError`` and its kinds.
+        A network of one's own, ``module:factory``, is built by calling what its config names, so
+        that ``trust_code`` has to be said. ``hub`` is as for ``huggingface_hub.snapshot_download``:
+        ``revision``, ``token``, ``cache_dir``, ``local_files_only``. Raises ``StudentError`` and
+        its kinds.
         """
-        folder = _found(str(pretrained_model_name_or_path), hub)
-        config = _config(folder)
-        missing = sorted(set(KNOWN) - set(config))
-        if missing:
-            raise CheckpointError(f"{folder / CONFIG} describes no student: no {missing[0]!r}")
+        folder = find_folder(str(pretrained_model_name_or_path), hub)
+        read_config(folder, trust_code=trust_code)
         student: PretrainedStudent = super().from_pretrained(folder)
         return student
 
@@ -223,10 +220,10 @@ class PretrainedStudent(
         try:
             sent: str = super().push_to_hub(repo_id, **hub)
         except HFValidationError as error:
-            raise StudentError(f"{repo_id!r} is no name of a hub: {_line(error)}") from error
+            raise StudentError(f"{repo_id!r} is no name of a hub: {first_line(error)}") from error
         except OUT_OF_REACH as error:
             raise StudentError(
-                f"the student cannot be sent to {repo_id} ({_reason(error)}); `hf auth login` "
+                f"the student cannot be sent to {repo_id} ({reason(error)}); `hf auth login` "
                 "signs in, and save_pretrained keeps it in a folder"
             ) from error
         return sent
@@ -271,44 +268,6 @@ def needed_part(blueprint: Blueprint, preprocessing: Mapping[str, Any]) -> str:
     return "processor" if preprocessing.get("made_by") == "transformers" else ""
 
 
-def _found(name: str, hub: Mapping[str, Any]) -> Path:
-    """Take the local folder of that name, or a snapshot of the hub's."""
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise StudentError(
-            f"{name} is a file; from_pretrained reads a folder or a name on the hub, students.load "
-            "a file"
-        )
-    wanted = [WEIGHTS, CONFIG, README, *(f"{part}/*" for part in PARTS)]
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted, **hub))
-    except HFValidationError as error:
-        raise StudentError(
-            f"there is no folder {name}, and it is no name on a hub (user/name) either"
-        ) from error
-    except OUT_OF_REACH as error:
-        raise StudentError(
-            f"no student {name}: there is no such folder here, and it cannot be fetched from the "
-            f"hub ({_reason(error)})"
-        ) from error
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    if not path.is_file():
-        more = "; students.load reads it" if (folder / FILE).is_file() else ""
-        raise StudentError(f"{folder} holds no student that was shared: no {CONFIG}{more}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {_line(error)}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} describes no student")
-    return config
-
-
 def _near(path: Path) -> str:
     """Name the students of a run folder that was named instead of one of them."""
     names = sorted(file.parent.name for file in path.glob(f"students/*/{FILE}"))
@@ -317,16 +276,3 @@ def _near(path: Path) -> str:
             f", or {', '.join(names[1:])} there" if names[1:] else ""
         )
     return "; name its folder, runs/NAME/students/STUDENT, or a folder of save_pretrained"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OfflineModeIsEnabled):
-        return "offline, because HF_HUB_OFFLINE is set"
-    if isinstance(error, EntryNotFoundError):
-        return "it is not in the cache, and the hub is out of reach or does not have it"
-    return _line(error)
-
-
-def _line(error: Exception) -> str:
-    """Cut a foreign error to its first line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

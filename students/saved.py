@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from students.blueprint import Blueprint
 from students.checkpoint import read_tensors, write_tensors
-from students.encoders import Classifier, Encoder, build
+from students.encoders import Classifier, Encoder, build, fresh_head
 from students.errors import CheckpointError, StudentError
 from students.heads import FittedHead
 
@@ -136,7 +136,7 @@ def read_blueprint(data: Any, path: Path) -> Blueprint:
 def unfilled(blueprint: Blueprint, classes: Sequence[str]) -> Classifier:
     """Build the network of a student, with whatever weights."""
     encoder = build(blueprint)
-    return Classifier(encoder, nn.Linear(encoder.dim_out, len(classes)))
+    return Classifier(encoder, fresh_head(encoder.dim_out, len(classes), seed=0))
 
 
 def fill(

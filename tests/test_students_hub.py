@@ -304,6 +304,37 @@ def test_other_folders_and_names_are_refused_in_one_line(folder: Path, tmp_path:
         PretrainedStudent.from_pretrained("runs/x/y")
 
 
+def test_code_that_a_config_names_is_not_run_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_student.py").write_text(
+        "import torch\n"
+        "class Own(torch.nn.Module):\n"
+        "    def __init__(self, dim_out):\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(3, dim_out)\n"
+        "    def forward(self, prepared):\n"
+        "        return self.layer(prepared['pixel_values'].mean(dim=(2, 3)))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    student = load(image_student(tmp_path / "run", name="own_student:Own", options={}))
+    student.save_pretrained(tmp_path / "shared")
+    for read in (load, PretrainedStudent.from_pretrained):
+        with pytest.raises(StudentError, match="code of its own, own_student:Own, which would be"):
+            read(tmp_path / "shared")
+    again = PretrainedStudent.from_pretrained(tmp_path / "shared", trust_code=True)
+    with torch.inference_mode():
+        assert torch.equal(again(pixels()), student(pixels()))
+
+
+def test_loading_draws_nothing_from_the_random_state(folder: Path, tmp_path: Path) -> None:
+    load(folder).save_pretrained(tmp_path / "shared")
+    before = torch.get_rng_state()
+    load(folder)
+    load(tmp_path / "shared")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_hub_out_of_reach_is_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StudentError, match="no student someone/nothing: there is no such") as found:
         PretrainedStudent.from_pretrained("someone/nothing", cache_dir=tmp_path)
