@@ -1,12 +1,14 @@
 """Making stored views again, against the same augmentation from global chance. Prints JSON.
 
-A view costs what a plain augmentation costs and the seed: the same transforms of the same images
-in memory take turns, with and without it, and the best round of each counts. The bar is for the
-augmentations of small and of large images; the ratios of others stand beside it.
+A view costs what a plain augmentation costs and the seed. Both take turns on the same images in
+memory, and each round gives a ratio of processor times: the median of those counts, since plain
+augmentations draw other crops every round and some are cheaper. The bar is for the augmentations of
+small and of large images; the ratios of others stand beside it.
 """
 
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,10 +19,9 @@ from PIL import Image
 from timm.data import auto_augment
 from torchvision.transforms import v2
 
-from benchmarks.turns import best_of
 from distill.views import Viewed, Views
 
-ROUNDS, EXAMPLES, COUNT = 25, 200, 4
+ROUNDS, EXAMPLES, COUNT = 41, 200, 4
 TIMM = "rand-m9-mstd0.5"
 
 Transform = Callable[[Any], Any]
@@ -66,7 +67,7 @@ def seeded(viewed: Viewed, order: Sequence[int]) -> None:
 
 
 def ratio(augment: str, size: int, transform: Transform) -> dict[str, float]:
-    """Microseconds a view of both sides in their best rounds, and theirs over ours."""
+    """Microseconds a view of both sides, and ours over theirs: medians over the rounds."""
     examples = images(size)
     views = Views(count=COUNT, augment=augment)
     viewed = Viewed(examples, np.arange(EXAMPLES), views, "image")
@@ -75,10 +76,16 @@ def ratio(augment: str, size: int, transform: Transform) -> dict[str, float]:
         "plain": partial(plainly, transform, examples, order),
         "view": partial(seeded, viewed, order),
     }
-    best_of(rivals, 2)  # imports, and tables that are made once
-    best, _ = best_of(rivals, ROUNDS)
-    each = {name: 1e6 * seconds / EXAMPLES for name, seconds in best.items()}
-    return {**each, "view / plain": each["view"] / each["plain"]}
+    times: dict[str, list[float]] = {name: [] for name in rivals}
+    for turn in range(ROUNDS + 2):
+        for name in sorted(rivals, reverse=bool(turn % 2)):
+            begun = time.process_time()
+            rivals[name]()
+            if turn > 1:  # the first calls import, and make tables once
+                times[name].append(1e6 * (time.process_time() - begun) / EXAMPLES)
+    each = {name: float(np.median(found)) for name, found in times.items()}
+    ratios = np.divide(times["view"], times["plain"])
+    return {**each, "view / plain": float(np.median(ratios))}
 
 
 def main() -> None:
