@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from distill.datasets import Dataset
+from distill.errors import StageError
 from distill.stored import WINDOW, StoreRows, fits_in_memory, logits_of
 from stores import FeatureStore
 from students import FittedHead, in_memory, shuffled_order, windowed_order
@@ -137,8 +138,14 @@ class Material:
 
     @property
     def labelled(self) -> "Material":
-        """Without the pool."""
-        return Material(tuple(part for part in self.parts if part.name != POOL))
+        """Without rows of no label; ``StageError`` where none has one."""
+        parts = tuple(part for part in self.parts if (part.labels != UNLABELLED).any())
+        if not parts:
+            raise StageError(
+                "labels are to be learned, and the stored views are mixtures of two examples, "
+                "which have none; train with --views 0, or extract views without --mix"
+            )
+        return Material(parts)
 
     def take_targets(self) -> StoreRows:
         """Projected rows (rows, k) float32, by row number."""

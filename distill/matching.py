@@ -74,6 +74,8 @@ def _match_views(lesson: Lesson, dataset: Dataset, clean: Matched, used: int) ->
     _same_labels(split, _rows_of(split, ids, str(targets.path)), ids, labels[::views], targets)
     if not np.array_equal(np.sort(ids), np.sort(clean.ids)):
         raise StageError(f"{targets.path} holds views of other examples than train; extract again")
+    if targets.spec.made_by["views"]["mix"] != "none":
+        labels = np.full_like(labels, UNLABELLED)  # half of such a view is of another class
     return Matched(
         name=VIEWS,
         ids=targets.ids(),

@@ -57,7 +57,7 @@ def subspace(desk: Desk) -> Pupil:
     targets: dict[str, Take] = {"targets": aims.take}
     if settings.kl_weight:
         targets["logits"] = train.take_projected_logits(lesson.head)
-    if settings.ce_weight:
+    if settings.ce_weight and train.labelled:  # which refuses rows without any label
         targets["labels"] = train.take_labels()
     carried = settings.head == "carried"
     loss = SubspaceLoss(

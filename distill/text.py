@@ -198,6 +198,24 @@ def _students(found: f.Students) -> str:
     return "\n".join([table(header, rows), *found.notes])
 
 
+def _fixed(found: f.Fixed) -> str:
+    rows = [
+        (
+            one.name,
+            f"{one.accuracy:.2%}",
+            f"trial {one.trial}",
+            ", ".join(f"{name} {_short(value)}" for name, value in one.settings.items()),
+        )
+        for one in found.chosen
+    ]
+    told = table(("taught by", "validation", "chosen", "settings"), rows)
+    return f"{told}\nno test row was read; the same command without --search-only goes on"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def _comparison(found: f.Comparison) -> str:
     from distill.reporting import verdicts
 
@@ -342,6 +360,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     f.Sweep: _sweep,
     f.Students: _students,
     f.Comparison: _comparison,
+    f.Fixed: _fixed,
     f.Reported: _reported,
     f.Exported: _exported,
     f.ExportedStudent: _exported_student,

@@ -186,3 +186,13 @@ def test_joined_inputs_can_be_sliced_and_counted(pooled: Lesson) -> None:
     assert part[1].tobytes() == POOL.splits["train"].inputs[0].tobytes()
     with pytest.raises(IndexError):
         inputs[4 * N]
+
+
+def test_mixed_views_have_no_labels_and_teach_none(
+    tmp_path: Path, plain: Lesson, teacher: Teacher
+) -> None:
+    mixed = dataclasses.replace(VIEWS, mix="mixup")
+    found = of(with_views(tmp_path, DATA, teacher, plain, mixed))
+    assert (found.labels == -1).all()
+    with pytest.raises(StageError, match=r"mixtures of two examples.*--views 0"):
+        _ = found.labelled

@@ -46,6 +46,13 @@ def test_a_budget_below_the_smallest_student_is_refused(run_copy: Path, call: Co
     refused(answer, "a budget of 1e-06 allows", "or name a student")
 
 
+def test_a_dry_run_names_the_student_that_the_budget_gives(run_copy: Path, call: Command) -> None:
+    words = ("--student", "auto", "--budget", "0.3", "--factor", "4", "--dry-run")
+    code, out, err = call("train-student", "--run", run_copy, *words)
+    assert code == 0, err
+    assert "timm/resnet10t, 2 epochs" in out
+
+
 def test_factor_one_teaches_the_features_as_they_are(run_copy: Path) -> None:
     (student,) = distill.train_student(run_copy, factor=1, baselines=False, epochs=1).students
     assert student.target == "full"

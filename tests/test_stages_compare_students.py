@@ -19,7 +19,8 @@ from distill.errors import StageError
 from distill.findings import Comparison, Fixed, SeedScore, Shipped, Trial, Way
 from distill.lessons import Lesson
 from distill.progress import Silent
-from distill.stages.compare_students import Ground, compare_students
+from distill.stages.compare_students import Ground, compare_students, fix_recipe
+from distill.text import as_text
 from students import CheckpointError
 from tests.lessons_examples import dataset, image_teacher, lesson
 
@@ -176,6 +177,24 @@ def test_a_recipe_is_never_searched_again(taught: Lesson, tmp_path: Path) -> Non
     assert not any(word.startswith("trial") for one in again for word in one.asked)
     assert (tmp_path / "recipe.json").read_bytes() == before
     assert second == first
+
+
+def test_the_recipe_alone_reads_no_test_row_and_is_gone_on_with(
+    taught: Lesson, tmp_path: Path
+) -> None:
+    entrants = field_of(subspace=0.8, labels=0.7)
+    settings = CompareConfig(trials=2, seeds=2)
+    fixed = fix_recipe(
+        entrants, ground(taught), folder=tmp_path, settings=settings, progress=Silent()
+    )
+    assert all(one.asked == ["trial-0", "trial-1"] for one in entrants)
+    assert [one.name for one in fixed.chosen] == ["subspace", "labels"]
+    assert Fixed.load(tmp_path / "recipe.json").chosen == fixed.chosen
+    assert "no test row was read" in as_text(fixed)
+    assert "90.80%" in as_text(fixed)
+    again = field_of(subspace=0.8, labels=0.7)
+    run(again, taught, tmp_path, trials=2, seeds=2)
+    assert [one.asked[:2] for one in again] == [["seed-1", "seed-2"]] * 2
 
 
 def test_a_way_that_joins_later_is_searched_alone(taught: Lesson, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from distill.config import StudentConfig
-from distill.findings import Comparison
+from distill.findings import Comparison, Fixed
 from distill.options import COMPARE, CompareOptions, overrides
 from distill.pipeline.building import (
     command,
@@ -41,25 +41,28 @@ def compare_students(
     run: Path | str = DEFAULT_RUN,
     *,
     config: Path | str | None = None,
+    search_only: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
     **options: Unpack[CompareOptions],
-) -> Comparison:
+) -> Comparison | Fixed:
     """Teach one network in several ways, tuned alike, and say which is ahead.
 
     Settings are searched on validation and fixed in ``compare/recipe.json`` before the test split
     is read, then each way is taught with fresh seeds. Killed or interrupted, the same call goes
-    on; finished trainings are kept.
+    on; finished trainings are kept. ``search_only`` stops at the recipe.
     """
     with opened_for_writing(run, config, overrides(options, COMPARE)) as opened:
-        return compare_all(opened, progress=progress, overwrite=overwrite)
+        return compare_all(opened, progress=progress, search_only=search_only, overwrite=overwrite)
 
 
-def compare_all(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Comparison:
-    """The comparison on an opened run, and its three files."""
+def compare_all(
+    opened: Opened, *, progress: Progress, search_only: bool = False, overwrite: bool = False
+) -> Comparison | Fixed:
+    """The comparison on an opened run, and its three files; or its recipe alone."""
     from distill.comparing.contenders import contenders
     from distill.reporting import write_comparison
-    from distill.stages.compare_students import compare_students as stage
+    from distill.stages import compare_students as stage
 
     run, config = opened.run, opened.config
     asked = contenders(config.compare.methods)  # a wrong name is refused before any work
@@ -70,14 +73,11 @@ def compare_all(opened: Opened, *, progress: Progress, overwrite: bool = False) 
     builder = _Builder(opened, lesson, settings, taking_part, progress)
     entrants = [builder.entrant(one) for one in taking_part]
     opened.keep_config()
-    found = stage(
-        entrants,
-        builder.ground(left_out),
-        folder=run.comparisons,
-        settings=config.compare,
-        progress=progress,
-        overwrite=overwrite,
-    )
+    told: Any = {"folder": run.comparisons, "settings": config.compare, "progress": progress}
+    ground = builder.ground(left_out)
+    if search_only:
+        return stage.fix_recipe(entrants, ground, overwrite=overwrite, **told)
+    found = stage.compare_students(entrants, ground, overwrite=overwrite, **told)
     found.save(run.compared)
     write_comparison(found, run.folder, title=config.title)
     return found

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distill.datasets import Dataset
     from distill.lessons import Lesson
     from stores import FeatureStore
+    from students import Blueprint
     from teachers import Teacher
 
 AUTO_STUDENT = "auto"
@@ -228,27 +229,38 @@ def _embeddings(teacher: "Teacher") -> Any:
 def _settled(opened: Opened, lesson: "Lesson", dataset: "Dataset") -> StudentConfig:
     """The student's settings, with a network in the place of ``auto``."""
     from distill.schooling import blueprint_of
+
+    settings = opened.config.student
+    if settings.name != AUTO_STUDENT:
+        return settings
+    teacher = the_teacher(opened.run, opened.config, dataset)
+    chosen = within_budget(blueprint_of(dataset, lesson, settings), settings, teacher, dataset)
+    return settings.model_copy(update={"name": chosen.name, "options": chosen.options})
+
+
+def within_budget(
+    blueprint: "Blueprint", settings: StudentConfig, teacher: "Teacher", dataset: "Dataset"
+) -> "Blueprint":
+    """The blueprint as it is, or with the costliest network of the budget in place of ``auto``."""
     from distill.stages.measure import count_multiply_adds
     from students import Classifier, choose_student, fresh_head
 
-    settings, config = opened.config.student, opened.config
     if settings.name != AUTO_STUDENT:
-        return settings
-    teacher = the_teacher(opened.run, config, dataset)
+        return blueprint
     classes = len(dataset.classes)
-    whole = Classifier(teacher.module, fresh_head(teacher.card.dim, classes, seed=0)).eval()
+    head = fresh_head(teacher.card.dim, classes, seed=0).to(teacher.device)
     inputs = dataset.splits["train"].inputs
     some = sorted((inputs[row] for row in range(min(64, len(inputs)))), key=_length)
     prepared = teacher.prepare([some[len(some) // 2]])  # of middling length
-    adds, _ = count_multiply_adds(whole, prepared)
-    chosen = choose_student(
-        blueprint_of(dataset, lesson, settings),
+    placed = {name: tensor.to(teacher.device) for name, tensor in prepared.items()}
+    adds, _ = count_multiply_adds(Classifier(teacher.module, head).eval(), placed)
+    return choose_student(
+        blueprint,
         teacher_multiply_adds=adds,
         budget=settings.budget,
         tokens=prepared["input_ids"].shape[1] if "input_ids" in prepared else 0,
         classes=classes,
     )
-    return settings.model_copy(update={"name": chosen.name, "options": chosen.options})
 
 
 def _length(example: Any) -> int:

@@ -200,7 +200,8 @@ def _project(sight: _Sight) -> PlannedStage:
 def _student(sight: _Sight) -> PlannedStage:
     import torch
 
-    from students import build_student
+    from distill.pipeline.learning import within_budget
+    from students import Blueprint, build
 
     config = sight.config
     settings = config.student
@@ -210,13 +211,16 @@ def _student(sight: _Sight) -> PlannedStage:
     size = min(TRIED, len(split.ids))
     prepared = sight.teacher.prepare([split.inputs[i] for i in range(size)])
     tokenizer = getattr(sight.teacher.prepare, "tokenizer", None)
-    network = build_student(
-        settings.name,
+    blueprint = Blueprint(
+        name=settings.name,
         dim_out=max(1, round(sight.dim / settings.factor)),
         modality=sight.dataset.modality,
         options=settings.options,
+        image_size=settings.image_size or config.teacher.image_size,
         vocabulary=0 if tokenizer is None else len(tokenizer),
-    ).to(the_device(config))
+    )
+    blueprint = within_budget(blueprint, settings, sight.teacher, sight.dataset)
+    network = build(blueprint).to(the_device(config))
     moved = {name: tensor.to(the_device(config)) for name, tensor in prepared.items()}
     with torch.inference_mode():
         forward = _seconds(lambda: network.eval()(moved)) / size
@@ -225,7 +229,7 @@ def _student(sight: _Sight) -> PlannedStage:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return PlannedStage(
         stage="train-student",
-        what=f"{settings.name}, {settings.epochs} epochs of {rows} rows"
+        what=f"{blueprint.name}, {settings.epochs} epochs of {rows} rows"
         + (", and its two baselines" if settings.baselines else ""),
         done=done,
         seconds=None if done else count * BACKWARD * forward * settings.epochs * rows,

@@ -51,6 +51,27 @@ class Ground:
 
 
 @memory_kept()
+def fix_recipe(
+    entrants: Sequence[Entrant],
+    ground: Ground,
+    *,
+    folder: Path,
+    settings: CompareConfig,
+    progress: Progress,
+    overwrite: bool = False,
+) -> Fixed:
+    """Search on validation rows and write down what was chosen; no test row is read.
+
+    The first half of ``compare_students``, for who wants to publish the recipe before its result.
+    """
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    made_by = plain_settings({**ground.made_by, "trials": settings.trials, "seed": settings.seed})
+    chosen = _searched(folder, made_by, list(entrants), settings, progress)
+    return Fixed(made_by=made_by, chosen=tuple(chosen[one.contender.name] for one in entrants))
+
+
+@memory_kept()
 def compare_students(
     entrants: Sequence[Entrant],
     ground: Ground,
@@ -67,10 +88,10 @@ def compare_students(
     chosen: with it there, nothing is searched again, and other settings raise
     ``CheckpointError``, unless ``overwrite`` begins all anew.
     """
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    made_by = plain_settings({**ground.made_by, "trials": settings.trials, "seed": settings.seed})
-    chosen = _searched(folder, made_by, list(entrants), settings, progress)
+    fixed = fix_recipe(
+        entrants, ground, folder=folder, settings=settings, progress=progress, overwrite=overwrite
+    )
+    chosen = {one.name: one for one in fixed.chosen}
     finalists = _finalists(entrants, chosen, settings.finalists)
     answers = _taught(folder, finalists, chosen, settings, progress)
     ways = [
