@@ -14,11 +14,11 @@ from distill.errors import StageError
 from distill.findings import Student, Students
 from distill.lessons import Lesson
 from distill.matching import match
-from distill.stored import StoreRows, logits_of, spread
 from distill.predictor import load_predictor
 from distill.progress import Silent
 from distill.runs import recall
 from distill.stages.train_student import student_name, train_student
+from distill.stored import StoreRows, logits_of, spread
 from students import CheckpointError, read_card, read_tensors
 from tests.lessons_examples import (
     SIZES,
