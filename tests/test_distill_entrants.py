@@ -170,7 +170,7 @@ def test_what_is_shipped_is_folded_and_the_barrier_is_of_two_seeds(
     assert found.multiply_adds == 10_000 - (40 + 15 - 24)
     assert found.latency == 0.25
     assert found.barrier is not None
-    assert found.barrier >= 0
+    assert found.barrier > 0.01  # two seeds of such a network lie in basins of their own
     assert one.ship(drawn, folders, tmp_path) == found
     (tmp_path / "alone").mkdir()
     alone = one.ship(drawn, {1: folders[1]}, tmp_path / "alone")
