@@ -38,6 +38,8 @@ CASES = {
         Case("caltech101-deit", "images/caltech101", "weights/deit_tiny_patch16_224.safetensors"),
         Case("clinc150-minilm", "text/clinc150", text=True),
         Case("sst2-minilm", "text/sst2", text=True),
+        Case("cifar10-resnet18", "images/cifar10", taught=True),
+        Case("tinyimagenet32-resnet18", "images/tinyimagenet32", taught=True),
         Case("cifar10-resnet50", "images/cifar10", taught=True),
         Case("tinyimagenet32-resnet50", "images/tinyimagenet32", taught=True),
     )
@@ -109,9 +111,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
-def write(name: str, title: str, *parts: str) -> None:
+def write(name: str, title: str, *parts: str, command: str = "") -> None:
     """One page of results; the command that made it stands first."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = f"# {title}\n\n`python -m benchmarks.study.{name}`, two CPU cores.\n\n"
+    text = f"# {title}\n\n`python -m benchmarks.study.{command or name}`, two CPU cores.\n\n"
     (RESULTS / f"{name}.md").write_text(text + "\n".join(parts))
     print(f"wrote {RESULTS / name}.md")

@@ -1,0 +1,131 @@
+"""Ways to teach a student, compared on data of this study; whatever ends it, it goes on.
+
+``python -m benchmarks.study.students NAME --search`` stops when the settings of every way are
+chosen on validation, so that ``docs/results/students-NAME.json`` can be committed before the same
+command without ``--search`` reads the first test row.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import distill
+from benchmarks.study.common import (
+    CASES,
+    DATA,
+    RESULTS,
+    ROOT,
+    RUNS,
+    extracted,
+    options,
+    points,
+    table,
+    write,
+)
+from distill.bars import Bars
+from distill.findings import Band, Comparison, Fixed, Way
+
+NOTHING = "·"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A teacher of the study, and what its students learn."""
+
+    teacher: str  # in CASES
+    epochs: int  # of fine-tuning it; 0: as its config says
+    kinds: tuple[str, ...] = ("head-svd", "gaussian", "pca")  # of the maps that are compared
+    pool: str = ""  # file of unlabeled examples, below the data folder
+
+
+SETTINGS = {
+    "clinc150": Setting("clinc150-minilm", 3, pool="text/clinc150-train.parquet"),
+    "cifar10": Setting("cifar10-resnet18", 0),
+    "tinyimagenet32": Setting("tinyimagenet32-resnet18", 0),
+}
+
+
+def main() -> None:
+    """Teach the teacher, store its views, project, search; then compare, unless told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=SETTINGS)
+    parser.add_argument("--search", action="store_true", help="read no test row")
+    asked = parser.parse_args()
+    run, bars = prepared(asked.name), Bars(verbose=False, quiet=False)
+    fixed = cast(Fixed, distill.compare_students(run, search_only=True, progress=bars))
+    (RESULTS / f"students-{asked.name}.json").write_text(
+        json.dumps(fixed.to_json(), indent=1, sort_keys=True) + "\n"
+    )
+    if not asked.search:
+        page(asked.name, cast(Comparison, distill.compare_students(run, progress=bars)))
+
+
+def prepared(name: str) -> Path:
+    """The run of a setting: features, views, maps and heads."""
+    setting, run = SETTINGS[name], RUNS / "students" / name
+    config = ROOT / "configs" / f"students-{name}.toml"
+    bars = Bars(verbose=False, quiet=False)
+    taught = extracted(setting.teacher, epochs=setting.epochs) / "teacher"
+    told: Any = {**options(CASES[setting.teacher]), "weights": str(taught)}
+    if setting.pool:
+        told["unlabeled"] = f"parquet:{DATA / setting.pool}"
+    distill.extract(run, config=config, progress=bars, **told)
+    distill.train_head(run, progress=bars)
+    for kind in reversed(setting.kinds):  # the run keeps the last: that of the reference
+        distill.project(run, kind=kind, progress=bars)
+    return run
+
+
+def page(name: str, found: Comparison) -> None:
+    """One page: what was compared, every way's row, what may be said."""
+    header = [
+        "taught by", "test accuracy, %", "against subspace, points", "p (Holm)", "worst class, %",
+        "agreement, %", "recall@10", "bytes stored", "steps to 95 %", "parameters",
+    ]  # fmt: skip
+    rows = [cells(way) for way in found.ways]
+    told = (
+        f"Teacher: {100 * found.teacher_accuracy:.1f} %. Student: {found.network}, {found.epochs} "
+        f"epochs; target {found.target}; {found.trials} trials a way on validation, {found.seeds} "
+        f"fresh seeds; {found.rows['train']} training and {found.rows['test']} test rows.\n"
+    )
+    notes = "".join(f"- {note}\n" for note in found.notes)
+    parts = (told, table(header, rows), notes)
+    write(f"students-{name}", f"Students compared: {name}", *parts, command=f"students {name}")
+
+
+def cells(way: Way) -> list[str]:
+    """A row of the page."""
+    versus, shipped = way.versus, way.shipped
+    low_high = (
+        f"{-100 * versus.value:+.1f} ({-100 * versus.interval.high:+.1f} to "
+        f"{-100 * versus.interval.low:+.1f})"
+        if versus
+        else NOTHING
+    )
+    return [
+        way.name,
+        _points(way.accuracy),
+        low_high,
+        f"{versus.adjusted:.3f}" if versus else NOTHING,
+        f"{100 * way.worst_class_accuracy:.0f}"
+        if way.worst_class_accuracy is not None
+        else NOTHING,
+        _points(way.agreement),
+        _points(way.recall),
+        str(shipped.stored_bytes) if shipped else NOTHING,
+        f"{way.steps.mean:.0f}" if way.steps else NOTHING,
+        f"{shipped.parameters:,}" if shipped else NOTHING,
+    ]
+
+
+def _points(band: Band | None) -> str:
+    if band is None:
+        return NOTHING
+    half = float("nan") if band.interval is None else (band.interval.high - band.interval.low) / 2
+    return points(band.mean, half)
+
+
+if __name__ == "__main__":
+    main()
