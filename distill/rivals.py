@@ -19,7 +19,7 @@ from distill.desk import Desk, Method, Pupil, Take
 from distill.lessons import VIEWS, Matched, Material
 from distill.objectives import OBJECTIVE, subspace
 from distill.pupils import classifier, labels
-from distill.stored import spread, spread_of
+from distill.stored import blocks, spread, spread_of
 from distill.views import Viewed, Views
 from students import (
     Classifier,
@@ -38,6 +38,8 @@ from students import (
     random_projector,
     simkd_projector,
 )
+
+TEACHERS_MAP = 0  # seed of the map that RdimKD puts behind the teacher
 
 Projector = Callable[[int, int], nn.Module]  # widths of the body and of the targets
 
@@ -100,14 +102,19 @@ def orthogonal_features(desk: Desk) -> Pupil:
 
 
 def random_features(desk: Desk) -> Pupil:
-    """RdimKD: the projected rows, met by the body's own numbers behind a map as fixed."""
-    train, seed = desk.train, desk.settings.seed
+    """RdimKD: the teacher's features and the body's own numbers, each behind a random map to k.
+
+    The teacher's map is the same for all seeds, as it would be if its rows were stored.
+    """
+    stores, seed, k = desk.train.feature_stores, desk.settings.seed, desk.blueprint.dim_out
+    reduce = random_projector(stores[0].spec.dim, k, seed=TEACHERS_MAP).weight.numpy().T
+    rows = [block @ reduce for store in stores for block in blocks(store)]
     return _matched(
         desk,
         lambda dim_in, dim_out: random_projector(dim_in, dim_out, seed=seed),
-        train.take_targets(),
-        train.target_stores[0].spec.dim,
-        _matching_loss(desk, spread(*train.target_stores)),
+        in_memory(np.concatenate(rows)),
+        k,
+        _matching_loss(desk, spread_of(rows)),
     )
 
 
@@ -244,6 +251,6 @@ RIVALS = {
     "features": Method(make=full_features, settings=MATCHING, features=True),
     "vkd": Method(make=orthogonal_features, settings=MATCHING, features=True),
     "simkd": Method(make=reused_head, features=True),
-    "rdimkd": Method(make=random_features, settings=MATCHING, targets=True),
+    "rdimkd": Method(make=random_features, settings=MATCHING, targets=True, features=True),
     "pretrained": Method(make=labels),
 }

@@ -16,9 +16,9 @@ from distill.progress import Silent
 from distill.pupils import METHODS
 from distill.rivals import RIVALS, Answers, online
 from distill.schooling import School, open_school
-from distill.stored import logits_of, spread
+from distill.stored import logits_of, spread, spread_of
 from distill.views import Views
-from students import OrthogonalProjector
+from students import OrthogonalProjector, random_projector
 from tests.lessons_examples import (
     PROJECTION,
     SIZES,
@@ -118,11 +118,20 @@ def test_vkd_has_an_orthogonal_projector_to_the_full_width(school: School) -> No
     torch.testing.assert_close(*lengths)
 
 
-def test_rdimkd_meets_the_projected_rows(school: School, taught: Lesson) -> None:
+def test_rdimkd_puts_both_sides_behind_random_maps(school: School, taught: Lesson) -> None:
     pupil, outputs, targets = first_batch(school, "rdimkd")
-    np.testing.assert_allclose(targets["targets"], taught.targets["train"].features()[:8])
+    features = taught.features["train"].features()
+    reduce = random_projector(features.shape[1], 5, seed=0).weight.numpy().T
+    np.testing.assert_allclose(targets["targets"], (features @ reduce)[:8], atol=1e-5)
     assert outputs["rows"].shape == (8, 5)
     assert pupil.student.encoder.dim_out != 5
+    other, _, same = first_batch(school, "rdimkd", seed=1)
+    assert torch.equal(same["targets"], targets["targets"])
+    assert not torch.equal(other.network.projector.weight, pupil.network.projector.weight)
+    plain = {"rows": targets["targets"] / pupil.loss.scale, "logits": outputs["logits"]}
+    entropy = torch.nn.functional.cross_entropy(outputs["logits"], targets["labels"])
+    torch.testing.assert_close(pupil.loss(plain, targets), entropy)
+    assert pupil.loss.scale == pytest.approx(spread_of([features @ reduce]))
 
 
 def test_simkd_ends_in_the_teacher_s_own_head(school: School, taught: Lesson) -> None:

@@ -62,7 +62,8 @@ TRIED = Way(name="dkd", about="learns dkd", chosen=OURS.chosen)
 def comparison(*ways: Way, **changes: Any) -> Comparison:
     made = Comparison(
         reference="subspace", target="gaussian-k128-s0", digest="sha256:x",
-        network="timm/resnet10t", classes=10, rows={"train": 1000, "validation": 100, "test": 2000}, epochs=20, trials=4,
+        network="timm/resnet10t", classes=10,
+        rows={"train": 1000, "validation": 100, "test": 2000}, epochs=20, trials=4,
         seeds=5, teacher_accuracy=0.97, ways=ways or (OURS, LABELS, LOGITS, FEATURES, TRIED),
         seconds=100.0, notes=("online is left out",),
     )  # fmt: skip
@@ -150,6 +151,9 @@ def test_more_bytes_are_further_right_and_better_is_higher() -> None:
     assert set(at) == {"subspace", "labels", "logits", "features"}
     assert at["labels"][0] < at["logits"][0] < at["subspace"][0] < at["features"][0]
     assert at["features"][1] < at["logits"][1] < at["subspace"][1] < at["labels"][1]
+    # 90 lies twice as far above 80 as 95 above 90
+    gap = at["subspace"][1] - at["features"][1]
+    assert at["labels"][1] - at["subspace"][1] == pytest.approx(2 * gap, abs=0.1)
     step = at["features"][0] - at["subspace"][0]  # a factor of 32, on a log axis
     assert step == pytest.approx(at["subspace"][0] - at["labels"][0], abs=0.05)  # another 32
 

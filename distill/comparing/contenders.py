@@ -122,7 +122,7 @@ _TABLE = (
     Contender(
         name="rdimkd",
         method="rdimkd",
-        about="the projected rows behind a random map, and labels (RdimKD)",
+        about="features of both sides behind random maps, and labels (RdimKD)",
         takes=(TARGETS, LABELS),
         space=_own(("target_weight",)),
         defaults=MATCHED,
