@@ -18,6 +18,8 @@ from distill.findings import Comparison, Report
 from distill.progress import Silent
 from students import read_card, read_tensors
 from tests.cli_examples import Command, refused
+from tests.lessons_examples import CLASSES, dataset
+from tests.teachers_examples import bert_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL: dict[str, Any] = {"trials": 2, "seeds": 2, "epochs": 1, "factor": 4}
@@ -270,3 +272,39 @@ def test_the_teacher_online_takes_part(run_copy: Path) -> None:
     assert online.recall is not None
     assert online.shipped is not None
     assert online.shipped.stored_bytes == 0
+
+
+def text_run(folder: Path) -> Path:
+    """Sentences about animals, a BERT of a few numbers, its rows projected."""
+    data = dataset("text")
+    for name, split in data.splits.items():
+        lines = ["text,label"]
+        assert split.labels is not None
+        lines += [
+            f"{text},{CLASSES[label]}"
+            for text, label in zip(split.inputs, split.labels, strict=True)
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    teacher = bert_folder(folder / "bert")
+    distill.run(
+        folder / "run", data=f"csv:{folder}/*.csv", teacher=f"hf/{teacher}", weights="pretrained",
+        factor=[2], student="static/8", epochs=1,
+    )  # fmt: skip
+    return folder / "run"
+
+
+def test_texts_have_rivals_without_a_network(tmp_path: Path) -> None:
+    pytest.importorskip("model2vec.distill")
+    run = text_run(tmp_path)
+    found = distill.compare_students(
+        run, methods="labels,tfidf,model2vec", factor=2, trials=1, seeds=2, epochs=1
+    )
+    assert isinstance(found, Comparison)
+    assert [way.name for way in found.ways] == ["subspace", "labels", "tfidf", "model2vec"]
+    for way in found.ways[2:]:
+        assert way.steps is None
+        assert way.accuracy is not None
+        assert len({seed.accuracy for seed in way.seeds}) == 1
+    tfidf = found.ways[2]
+    assert tfidf.accuracy is not None
+    assert tfidf.accuracy.mean > 0.8
