@@ -19,9 +19,9 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 # Not distill.pipeline: it names the parts' types without loading them. Not distill.augmentations:
 # beartype draws from the generators that views must leave alone.
 OURS = [
-    "distill.certify", "distill.comparing", "distill.datasets", "distill.metrics",
-    "distill.neighbours", "distill.sources", "distill.stages", "distill.sweeping", "distill.views",
-    "teachers", "projections", "students", "stores",
+    "distill.certify", "distill.comparing", "distill.datasets", "distill.entrants",
+    "distill.metrics", "distill.neighbours", "distill.rivals", "distill.sources", "distill.stages",
+    "distill.sweeping", "distill.views", "teachers", "projections", "students", "stores",
 ]  # fmt: skip
 install_import_hook(OURS, "beartype.beartype")
 
