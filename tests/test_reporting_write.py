@@ -256,6 +256,14 @@ def test_the_terminal_table_fits_and_aligns() -> None:
     assert lines[-1] == "student: 402 k parameters, 58.5x fewer than the teacher's 23.5 M"
 
 
+def test_a_baseline_is_shown_without_numbers_of_a_map() -> None:
+    lines = compression_table(full_report()).splitlines()
+    (own,) = (line for line in lines if line.startswith("student   "))
+    (labels,) = (line for line in lines if line.startswith("student, labels"))
+    assert " 128 " in own
+    assert " 128 " not in labels
+
+
 def test_the_terminal_table_fits_whatever_the_names_are() -> None:
     long = dataclasses.replace(head(256), name="x" * 200, kind="y" * 200, dim_in=16384)
     report = dataclasses.replace(evil_report(), heads=(head(1), long))

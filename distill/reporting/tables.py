@@ -272,8 +272,8 @@ def students_table(report: Report, derived: Derived) -> Table:
         (
             plain(student.name, most=NAME_LENGTH),
             METHODS.get(student.method, plain(student.method)),
-            count(student.dim_out),
-            three_figures(row.dims_per_class),
+            count(student.dim_out) if student.target else NOTHING,
+            three_figures(row.dims_per_class) if student.target else NOTHING,
             count(student.parameters),
             NOTHING if row.times_smaller is None else factor(row.times_smaller),
             percent(student.test.accuracy),

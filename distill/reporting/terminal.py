@@ -72,12 +72,16 @@ def _head(head: Head, row: HeadRow) -> tuple[str, ...]:
 def _student(student: Student, derived: Derived, at: int) -> tuple[str, ...]:
     row = derived.students[at]
     taught = {"labels": "student, labels", "logits": "student, logits"}
-    factor_ = derived.dim / student.dim_out if student.dim_out else 0.0
+    width = ("", "", "")  # of a baseline, which has no numbers of a map
+    if student.target and student.dim_out:
+        width = (
+            three_figures(derived.dim / student.dim_out),
+            str(student.dim_out),
+            three_figures(row.dims_per_class),
+        )
     return (
         taught.get(student.method, "student"),
-        three_figures(factor_),
-        str(student.dim_out),
-        three_figures(row.dims_per_class),
+        *width,
         *_figures(student),
         verdict(row).split(" (")[0],
     )
