@@ -178,6 +178,11 @@ MAPS = (
     "gaussian, orthogonal, sparse, achlioptas, hadamard, pca, discriminant, head-svd, fisher, "
     "learned"
 )
+# of distill.comparing.contenders, which would load torch
+WAYS = (
+    "subspace, labels, logits, logit-mse, dkd, features, vkd, simkd, rdimkd, online, pretrained, "
+    "tfidf, model2vec, or a kind of map"
+)
 # What an option means everywhere …
 COMMON = {
     "data": Option(
@@ -255,7 +260,7 @@ COMMON = {
     "unlabeled": Option(
         "data whose labels are not used, for students to learn", ("extract.unlabeled",)
     ),
-    "methods": Option("ways to teach, with commas between them", ("compare.methods",)),
+    "methods": Option(f"ways to teach, with commas between them: {WAYS}", ("compare.methods",)),
     "trials": Option("settings tried for each method, chosen on validation", ("compare.trials",)),
     "finalists": Option("methods that get fresh seeds; 0: all", ("compare.finalists",)),
 }

@@ -196,7 +196,10 @@ def test_the_report_holds_the_comparison(tmp_path: Path) -> None:
 def test_limits_say_what_could_not_be_shown() -> None:
     limits = comparison_document(comparison(), "x").words.limits
     assert "known to 2.0 points or better" in limits[0]
+    assert limits[0].startswith("With 5 seeds and 2,000 test rows")
     assert "4 trials" in limits[1]
+    alone = comparison_document(comparison(seeds=1), "x").words.limits
+    assert alone[0].startswith("With 1 seed and")
 
 
 def test_names_from_data_cannot_break_the_page(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from distill.entrants import Answered
 from distill.errors import StageError
 from distill.findings import Comparison, Fixed, SeedScore, Shipped, Trial, Way
 from distill.lessons import Lesson
+from distill.options import WAYS
 from distill.progress import Silent
 from distill.stages.compare_students import Ground, compare_students, fix_recipe
 from distill.text import as_text
@@ -341,6 +342,11 @@ def test_a_kind_alone_is_the_subspace_of_that_kind() -> None:
     assert [one.name for one in contenders(["labels", "pca", "labels"])] == [
         "subspace", "labels", "subspace:pca",
     ]  # fmt: skip
+
+
+def test_the_help_names_every_way() -> None:
+    assert ", or a kind of map" in WAYS
+    assert WAYS.removesuffix(", or a kind of map").split(", ") == list(CONTENDERS)
 
 
 def test_what_is_searched_are_settings_that_there_are() -> None:

@@ -217,7 +217,7 @@ class _Builder:
         full = feature_stores(run)
         stores = {found.name: those for found, those in projected_stores(run, full, self.progress)}
         if name not in stores:
-            factor = f"{opened.config.student.factor:g}"
+            factor = f"{full['train'].spec.dim / k:g}"
             raise UserError(
                 f"subspace:{kind} learns the store {name}, which {run.folder} does not hold: run "
                 f"{command(run, f'project --kind {kind} --factor {factor}')} first"

@@ -68,6 +68,10 @@ def _difference(way: Way, *, turned: bool = False) -> str:
     )
 
 
+def _seeds(found: Comparison, fresh: str = "") -> str:
+    return f"{count(found.seeds)} {fresh}seed{'' if found.seeds == 1 else 's'}"
+
+
 def _listed(ways: Sequence[Way]) -> str:
     names = [plain(way.name) for way in ways]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -78,7 +82,7 @@ def _limits(found: Comparison) -> Iterator[str]:
     if tested:
         widest = max((one.interval.high - one.interval.low) / 2 for one in tested)
         yield (
-            f"With {count(found.seeds)} seeds and {count(found.rows.get('test', 0))} test rows, "
+            f"With {_seeds(found)} and {count(found.rows.get('test', 0))} test rows, "
             f"a difference is known to {points(widest).lstrip('+')} points or better; smaller "
             "ones may not be shown."
         )
@@ -111,7 +115,7 @@ def comparison_sections(found: Comparison) -> Iterator[Section]:
         (
             f"The same network, initial weights, data, views and epochs ({count(found.epochs)}), "
             f"tuned with {count(found.trials)} trials each on validation, then taught with "
-            f"{count(found.seeds)} fresh seeds. Differences are paired over seeds and test rows; "
+            f"{_seeds(found, 'fresh ')}. Differences are paired over seeds and test rows; "
             "ahead and behind are said where Holm's p is below 0.05. Recall is of the teacher's "
             "ten nearest neighbours, for students that answer in its space.",
             *verdicts(found),
