@@ -2,12 +2,12 @@
 
 import csv
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from distill.errors import StageError
 from distill.findings import Prediction
+from distill.whole import whole
 
 COLUMNS = ("input", "label", "probability")
 
@@ -26,12 +26,8 @@ def check_answers(path: Path, *, overwrite: bool) -> None:
 
 def write_answers(found: Sequence[Prediction], path: Path) -> None:
     """Write ``COLUMNS``, a row a prediction, in their order; the suffix says how."""
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
+    with whole(path) as scratch:
         WRITERS[path.suffix.lower()](found, scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _write_csv(found: Sequence[Prediction], path: Path) -> None:

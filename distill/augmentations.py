@@ -5,9 +5,8 @@ and puts back what was there, so that a view is the same in every process, and w
 from the same generators elsewhere is not disturbed.
 """
 
-import difflib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal, final
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from distill.errors import StageError
+from distill.errors import StageError, first_line, nearest
 
 SMALL = 64  # pixels of the longer side up to which a crop keeps the scale
 MARGIN = 8  # an eighth of each side is added around a small image before it is cropped
@@ -48,7 +47,7 @@ def augmentation(name: str) -> Augmentation:
     if name.startswith(TIMM):
         return _timm_named(name)
     known = ", ".join((*NAMED, f"{TIMM}rand-m9-mstd0.5"))
-    raise StageError(f"no augmentation named {name!r}{_nearest(name, NAMED)} (known: {known})")
+    raise StageError(f"no augmentation named {name!r}{nearest(name, NAMED)} (known: {known})")
 
 
 def check_augmentation(name: str, modality: str) -> None:
@@ -153,7 +152,7 @@ def _timm_named(name: str) -> Augmentation:
     if form not in TIMM_FORMS:
         known = ", ".join(TIMM_FORMS)
         raise StageError(
-            f"no policy of timm named {policy!r}{_nearest(form, TIMM_FORMS)} (they begin with: "
+            f"no policy of timm named {policy!r}{nearest(form, TIMM_FORMS)} (they begin with: "
             f"{known}, like {TIMM}rand-m9-mstd0.5)"
         )
 
@@ -167,8 +166,7 @@ def _timm_named(name: str) -> Augmentation:
     try:
         steps((32, 32))
     except (AssertionError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StageError(f"timm cannot read the policy {policy!r}: {reason}") from error
+        raise StageError(f"timm cannot read the policy {policy!r}: {first_line(error)}") from error
     return _images(steps, guard=seeded_too)
 
 
@@ -221,8 +219,3 @@ NAMED: dict[str, Augmentation] = {
     "strong": _images(_strong),
     "token-dropout": Augmentation("text", _drop_words),
 }
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -38,7 +38,7 @@ ARGUMENTS = {
     "run": "run folder",
     "config": "TOML file with settings",
     "overwrite": "do finished work anew, or write over a file",
-    "search_only": "stop when the settings are chosen, before the test split is read",
+    "search_only": "stop when the settings are chosen, before a student answers test rows",
     "repair": "redo the chunks that are damaged",
     "validate": "measure what the map did to distances",
     "split": "train, validation or test",

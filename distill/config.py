@@ -9,7 +9,6 @@ run folder is concrete.
 import difflib
 import hashlib
 import json
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -25,6 +24,8 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+
+from distill.whole import whole
 
 STUDENT = "run:"  # before the path of a student that teaches
 Scalar = bool | int | float | str
@@ -357,9 +358,8 @@ def write_config(config: Config, path: Path) -> None:
     import tomli_w  # only commands that write need it
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(tomli_w.dumps(config.model_dump(mode="json")), encoding="utf-8")
-    os.replace(scratch, path)
+    with whole(path) as scratch:
+        scratch.write_text(tomli_w.dumps(config.model_dump(mode="json")), encoding="utf-8")
 
 
 def fingerprint(*parts: Any) -> str:

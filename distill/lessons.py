@@ -1,7 +1,7 @@
 """What a student is taught: the data's inputs beside the stored rows of the same examples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -9,13 +9,13 @@ from jaxtyping import Float32, Int64
 
 from distill.datasets import Dataset
 from distill.errors import StageError
+from distill.runs import POOL, VIEWS
 from distill.stored import WINDOW, StoreRows, fits_in_memory, logits_of
 from stores import FeatureStore
 from students import FittedHead, in_memory, shuffled_order, windowed_order
 from teachers import Prepare
 
 UNLABELLED = -1
-VIEWS, POOL = "views", "unlabeled"  # splits of a store beside those of the data
 
 Rows = Int64[np.ndarray, " rows"]
 
@@ -146,6 +146,24 @@ class Material:
                 "which have none; train with --views 0, or extract views without --mix"
             )
         return Material(parts)
+
+    @property
+    def seen(self) -> str:
+        """What a student of these rows has seen, in words."""
+        pool = sum(len(part.ids) // part.views for part in self.parts if part.name == POOL)
+        beside = f"; {pool} unlabeled examples beside them" if pool else ""
+        if self.views == 0:
+            clean = "learned the rows of clean inputs and saw clean inputs: no augmentation"
+            return clean + beside
+        return (
+            f"learned {self.views} stored views of every example, another each epoch, and saw the "
+            f"very same views{beside}"
+        )
+
+    def aiming_at(self, lesson: Lesson) -> "Material":
+        """The same rows with another target."""
+        parts = (replace(part, targets=lesson.targets[part.name]) for part in self.parts)
+        return Material(tuple(parts))
 
     def take_targets(self) -> StoreRows:
         """Projected rows (rows, k) float32, by row number."""

@@ -13,7 +13,8 @@ from jaxtyping import Int64
 
 from distill.datasets import Dataset, Split
 from distill.errors import StageError
-from distill.lessons import POOL, UNLABELLED, VIEWS, Lesson, Matched, Material, Reordered, Rows
+from distill.lessons import UNLABELLED, Lesson, Matched, Material, Reordered, Rows
+from distill.runs import POOL, VIEWS
 from distill.views import Viewed, Views
 from stores import FeatureStore
 

@@ -51,6 +51,11 @@ def subspace(desk: Desk) -> Pupil:
     check_prefixes(settings.prefixes, desk.blueprint.dim_out)
     aims = _aims(desk)
     encoder = desk.encoder()
+    if aims.coordinates is not None and not isinstance(encoder.neck, nn.Linear):
+        raise StageError(
+            f"{settings.name} ends in no linear layer of ours that could hold the units of "
+            f"{settings.targets} targets; use --targets raw"
+        )
     encoder.set_scale(aims.scale)
     prefixes = {width: _prefix_head(desk, width) for width in settings.prefixes}
     weight, bias = aims.reading(lesson.head)

@@ -16,9 +16,10 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from distill.desk import Desk, Method, Pupil, Take
-from distill.lessons import VIEWS, Matched, Material
+from distill.lessons import Matched, Material
 from distill.objectives import OBJECTIVE, subspace
 from distill.pupils import classifier, labels
+from distill.runs import VIEWS
 from distill.stored import blocks, spread, spread_of
 from distill.views import Viewed, Views
 from students import (

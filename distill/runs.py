@@ -19,12 +19,14 @@ from typing import Any, TypeVar
 
 from distill.findings import FindingError, Record
 from distill.together import follows
+from distill.whole import whole
 
 DEFAULT_RUN = Path("runs/default")
 LIBRARIES = (
     "torch", "torchvision", "timm", "transformers", "datasets", "faiss-cpu", "scikit-learn",
     "zarr", "numpy", "safetensors",
 )  # fmt: skip
+VIEWS, POOL = "views", "unlabeled"  # splits of features.zarr for students, beside the data's own
 FINGERPRINT = "made_from"
 NO_PLACE = (
     errno.ENOENT,
@@ -210,9 +212,8 @@ def write_json(path: Path, data: Any) -> None:
     if follows():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-    os.replace(scratch, path)
+    with whole(path) as scratch:
+        scratch.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def remember(path: Path, record: Record, *, made_from: str) -> None:

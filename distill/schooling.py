@@ -4,11 +4,10 @@
 method and their settings.
 """
 
-import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, final
 
@@ -21,6 +20,7 @@ from distill.config import StudentConfig, fingerprint
 from distill.datasets import Dataset
 from distill.desk import Desk, Method, Pupil
 from distill.findings import PrefixScore, Student
+from distill.identity import blueprint_of, made_by, recipe_of
 from distill.lessons import Lesson, Matched, Material
 from distill.matching import match, material
 from distill.metrics import accuracy, difference, score
@@ -33,8 +33,6 @@ from students import (
     Evaluation,
     Feed,
     FitResult,
-    FittedHead,
-    Recipe,
     count_parameters,
     evaluate_logits,
     fit,
@@ -42,7 +40,6 @@ from students import (
     forward_rows,
     knn_accuracy,
     make_feed,
-    plain_settings,
     read_card,
     read_tensors,
     same_settings,
@@ -53,7 +50,6 @@ from students import (
 from teachers import save_prepare
 
 FILE, RECORD, PREDICTIONS = "student.safetensors", "student.json", "predictions.safetensors"
-CLEAN = "learned the rows of clean inputs and saw clean inputs: no augmentation"
 
 
 @final
@@ -80,6 +76,12 @@ class School:
     methods: Mapping[str, Method] = field(default_factory=lambda: METHODS)
     _feeds: dict[Any, Feed] = field(default_factory=dict)
     _materials: dict[Any, Material] = field(default_factory=dict)
+
+    @cached_property
+    def teachers(self) -> Int64[np.ndarray, " rows"]:
+        """What the full head says of the test rows."""
+        head, test = self.lesson.full_head, self.splits["test"]
+        return np.concatenate([head.predict(rows) for rows in blocks(test.features)])
 
     def feed(self, split: str) -> Feed:
         """The inputs of a split, without targets."""
@@ -162,7 +164,7 @@ class School:
                 on_note=self.progress.say,
             )
         pupil.fold()
-        notes = [_sees(train), *result.notes]
+        notes = [train.seen, *result.notes]
         if settings.calibrate and self.methods[method].targets:
             notes.append(self._calibrate(pupil))
         return Taught(pupil=pupil, result=result, notes=tuple(notes))
@@ -188,7 +190,7 @@ class School:
                 name: replace(part, targets=splits[name].targets)
                 for name, part in self.splits.items()
             },
-            _materials={key: _aimed(found, lesson) for key, found in self._materials.items()},
+            _materials={key: found.aiming_at(lesson) for key, found in self._materials.items()},
         )
 
     def _feed_of(self, train: Material, shared: Material) -> Feed:
@@ -268,7 +270,8 @@ class School:
             pupil.encoder,
             weight=student.head.weight,
             bias=student.head.bias,
-            blueprint=_built(desk, pupil),
+            blueprint=pupil.encoder.blueprint
+            or replace(desk.blueprint, dim_out=pupil.encoder.dim_out),
             classes=self.dataset.classes,
             preprocessing={**self.lesson.preprocessing, "pairs": pairs},
             made_by=made_by,
@@ -285,9 +288,6 @@ class School:
         predicted: Int64[np.ndarray, " rows"],
     ) -> Student:
         test, lesson = self.splits["test"], self.lesson
-        teachers = np.concatenate(
-            [lesson.full_head.predict(rows) for rows in blocks(test.features)]
-        )
         return Student(
             name=name,
             network=desk.settings.name,
@@ -301,44 +301,22 @@ class School:
             best_epoch=result.best_epoch,
             validation_accuracy=result.best.accuracy,
             test=score(test.labels, predicted, self.dataset.classes),
-            difference=difference(test.labels, predicted, teachers, name="full"),
-            agreement=accuracy(teachers, predicted),
+            difference=difference(test.labels, predicted, self.teachers, name="full"),
+            agreement=accuracy(self.teachers, predicted),
             seed=desk.settings.seed,
             seconds=result.seconds,
         )
 
     def made_by(self, method: str, settings: StudentConfig) -> dict[str, Any]:
-        """All that decides the weights beside the recipe; flat, so that a difference has a name."""
-        lesson, blueprint, way = self.lesson, self.blueprint(settings), self.methods[method]
-        train = self.material(settings)
-        made: dict[str, Any] = {
-            "method": method,
-            "network": settings.name,
-            "options": settings.options,
-            "weights": _weights(settings.weights),
-            "embeddings": settings.embeddings,
-            "image_size": blueprint.image_size,
-            "dataset": self.dataset.fingerprint,
-            "classes": list(self.dataset.classes),
-            "teacher": lesson.teacher,
-            "preprocessing": dict(lesson.preprocessing),
-            "views": train.views,
-            "pool": [store.digest for store in train.target_stores[1:]],
-        }
-        made |= {name: getattr(settings, name) for name in way.settings}
-        if way.targets:
-            stores = [*train.target_stores, self.splits["validation"].targets]
-            made |= {
-                "dim_out": blueprint.dim_out,
-                "target": [store.digest for store in stores],
-                "head": _digest(lesson.head),
-            }
-        if way.features:
-            made |= {
-                "features": [store.digest for store in train.feature_stores],
-                "full_head": _digest(lesson.full_head),
-            }
-        return plain_settings({**asdict(recipe_of(settings)), **made})
+        """All that decides the weights: flat, so that a difference has a name."""
+        return made_by(
+            method,
+            self.methods[method],
+            settings,
+            dataset=self.dataset,
+            lesson=self.lesson,
+            train=self.material(settings),
+        )
 
 
 def open_school(
@@ -355,21 +333,6 @@ def open_school(
     )
 
 
-def blueprint_of(dataset: Dataset, lesson: Lesson, settings: StudentConfig) -> Blueprint:
-    """The network that these settings name, of the width of the targets."""
-    tokenizer = getattr(lesson.prepare, "tokenizer", None)
-    size = settings.image_size or lesson.preprocessing.get("image_size", 0)
-    return Blueprint(
-        name=settings.name,
-        dim_out=lesson.targets["train"].spec.dim,
-        modality=dataset.modality,
-        options=plain_settings(settings.options),
-        image_size=int(size),
-        vocabulary=0 if tokenizer is None else len(tokenizer),
-        padding_id=0 if tokenizer is None else int(tokenizer.pad_token_id or 0),
-    )
-
-
 def logits_from(
     head: nn.Linear, rows: Float32[np.ndarray, "rows k"]
 ) -> Float32[np.ndarray, "rows classes"]:
@@ -378,46 +341,3 @@ def logits_from(
         weight, bias = (part.detach().float().cpu() for part in (head.weight, head.bias))
         found: np.ndarray = torch.nn.functional.linear(torch.from_numpy(rows), weight, bias).numpy()
     return found
-
-
-def recipe_of(settings: StudentConfig) -> Recipe:
-    """How to train, of a student's settings."""
-    names = [entry.name for entry in fields(Recipe) if entry.name in StudentConfig.model_fields]
-    return Recipe(**{name: getattr(settings, name) for name in names})
-
-
-def _aimed(train: Material, lesson: Lesson) -> Material:
-    """The same rows with another target."""
-    return Material(tuple(replace(part, targets=lesson.targets[part.name]) for part in train.parts))
-
-
-def _sees(train: Material) -> str:
-    pool = sum(len(part.ids) // part.views for part in train.parts[1:])
-    beside = f"; {pool} unlabeled examples beside them" if pool else ""
-    if train.views == 0:
-        return CLEAN + beside
-    return (
-        f"learned {train.views} stored views of every example, another each epoch, and saw the "
-        f"very same views{beside}"
-    )
-
-
-def _built(desk: Desk, pupil: Pupil) -> Blueprint:
-    """The blueprint that gives the encoder that is kept: 0 where it has no neck."""
-    encoder = pupil.encoder
-    dim_out = 0 if isinstance(encoder.neck, nn.Identity) else encoder.dim_out
-    return replace(desk.blueprint, dim_out=dim_out)
-
-
-def _weights(name: str) -> str:
-    """Name a file by its content: where it lies changes nothing."""
-    path = Path(name)
-    return f"sha256:{_sha256(path.read_bytes())}" if path.is_file() else name
-
-
-def _digest(head: FittedHead) -> str:
-    return f"sha256:{_sha256(head.weight.tobytes() + head.bias.tobytes())}"
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

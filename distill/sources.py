@@ -11,7 +11,7 @@ from jaxtyping import Int64
 
 from distill.datasets import Dataset
 from distill.errors import StageError
-from distill.lessons import POOL, VIEWS
+from distill.runs import POOL, VIEWS
 from distill.views import Viewed, Views
 from stores import MissingStoreError, StoreMismatchError, recorded_spec
 

@@ -199,21 +199,17 @@ def _students(found: f.Students) -> str:
 
 
 def _fixed(found: f.Fixed) -> str:
+    from distill.reporting import told_settings
+
     rows = [
-        (
-            one.name,
-            f"{one.accuracy:.2%}",
-            f"trial {one.trial}",
-            ", ".join(f"{name} {_short(value)}" for name, value in one.settings.items()),
-        )
+        (one.name, percent(one.accuracy), f"trial {one.trial}", told_settings(one))
         for one in found.chosen
     ]
     told = table(("taught by", "validation", "chosen", "settings"), rows)
-    return f"{told}\nno test row was read; the same command without --search-only goes on"
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return (
+        f"{told}\nno student has answered a test row yet; the same command without --search-only "
+        "goes on"
+    )
 
 
 def _comparison(found: f.Comparison) -> str:

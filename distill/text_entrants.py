@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -35,7 +35,7 @@ class Texts:
     splits: Mapping[str, Matched]
     made_by: Mapping[str, Any]  # the data, and what else its vectors come from
     teachers: Int64[np.ndarray, " rows"]  # what the full head says of the test rows
-    fit: Callable[[Sequence[str], Int64[np.ndarray, " rows"], Settings], TextClassifier]
+    fit: Callable[..., TextClassifier]  # of texts and labels, with ``settings``
     # the last one fitted, and the seconds it took
     _kept: dict[str, tuple[TextClassifier, float]] = field(default_factory=dict)
 
@@ -114,7 +114,7 @@ class Texts:
         if name not in self._kept:
             texts, labels = self._texts("train"), self.splits["train"].labels
             begun = time.perf_counter()
-            fitted = self.fit(texts, labels, drawn)
+            fitted = self.fit(texts, labels, settings=drawn)
             self._kept.clear()
             self._kept[name] = fitted, time.perf_counter() - begun
         return self._kept[name]

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from students.blueprint import Blueprint
-from students.errors import StudentError, UnknownStudentError, nearest
+from students.errors import StudentError, UnknownStudentError, first_line, nearest
 from students.static import static_body
 from students.weights import load_weights
 
@@ -33,6 +33,7 @@ class Encoder(nn.Module):
     """
 
     scale: Tensor
+    blueprint: Blueprint | None = None  # that it was built from
 
     def __init__(self, body: nn.Module, neck: nn.Module, *, dim_out: int) -> None:
         super().__init__()
@@ -120,6 +121,7 @@ def build(blueprint: Blueprint, *, weights: str = "random", seed: int = 0) -> En
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _family(blueprint.name)(blueprint)
+    network.blueprint = blueprint
     if weights != "random":
         load_weights(network, Path(weights))
     return network
@@ -165,7 +167,7 @@ def _timm(blueprint: Blueprint) -> Encoder:
         width = _width_of(body, blueprint)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise StudentError(
-            f"timm/{name} cannot be built with the options {options}: {_line(error)}"
+            f"timm/{name} cannot be built with the options {options}: {first_line(error)}"
         ) from error
     return _ended(_Pixels(body), width, blueprint)
 
@@ -212,14 +214,14 @@ def _own(blueprint: Blueprint) -> Encoder:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownStudentError(
-            f"no student factory {blueprint.name!r}: {_line(error)}"
+            f"no student factory {blueprint.name!r}: {first_line(error)}"
         ) from error
     try:
         body = factory(dim_out=blueprint.dim_out, **blueprint.options)
     except TypeError as error:
         raise StudentError(
             f"{blueprint.name} cannot be called with dim_out={blueprint.dim_out} and the options "
-            f"{blueprint.options}: {_line(error)}"
+            f"{blueprint.options}: {first_line(error)}"
         ) from error
     if not isinstance(body, nn.Module):
         raise StudentError(
@@ -244,8 +246,3 @@ FAMILIES: dict[str, Callable[[Blueprint], Encoder]] = {
     "hf": _text,
     "static": _static,
 }
-
-
-def _line(error: Exception) -> str:
-    """Cut a foreign error to its first line."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -43,6 +43,11 @@ class MemoryShortError(StudentError):
 MOST_NAMED = 30
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error, or its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"``, or what is known when nothing is near."""
     names = sorted(known)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from students.blueprint import Blueprint
 from students.checkpoint import digest_of, read_tensors, write_tensors
 from students.encoders import Prepared
-from students.errors import CheckpointError, StudentError
+from students.errors import CheckpointError, StudentError, first_line
 from students.model_card import model_card
 from students.portable import portable
 from students.records import record_beside
@@ -38,7 +38,6 @@ from students.shared_folders import (
     README,
     WEIGHTS,
     find_folder,
-    first_line,
     read_config,
     reason,
 )

@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
 )
 
 from students.encoders import FAMILIES
-from students.errors import CheckpointError, StudentError
+from students.errors import CheckpointError, StudentError, first_line
 
 FILE = "student.safetensors"  # as training leaves it
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
@@ -84,8 +84,3 @@ def reason(error: Exception) -> str:
     if isinstance(error, EntryNotFoundError):
         return "it is not in the cache, and the hub is out of reach or does not have it"
     return first_line(error)
-
-
-def first_line(error: Exception) -> str:
-    """Cut a foreign error to its first line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from students.blueprint import Blueprint
-from students.errors import StudentError, UnknownStudentError, nearest
+from students.errors import StudentError, UnknownStudentError, first_line, nearest
 
 SMALL = {  # unless the options say otherwise; transformers maps the names for other families
     "hidden_size": 128,
@@ -49,9 +49,8 @@ def text_body(blueprint: Blueprint) -> tuple[nn.Module, int]:
     try:
         network = AutoModel.from_config(config)
     except (ValueError, TypeError, KeyError) as error:
-        message = str(error).splitlines()[0][:200]
         raise StudentError(
-            f"hf/{name} cannot be built with the options {blueprint.options}: {message}"
+            f"hf/{name} cannot be built with the options {blueprint.options}: {first_line(error)}"
         ) from error
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # the mean is taken here; parameters never used would be counted

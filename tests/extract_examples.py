@@ -6,6 +6,7 @@ images, mixed views of them, and others without labels, projected as they are ma
 """
 
 import dataclasses
+import hashlib
 import sys
 import time
 from collections.abc import Sequence
@@ -223,6 +224,15 @@ def run(
         pool=pool,
         projection=projection,
     )
+
+
+def digests(root: Path) -> dict[str, str]:
+    """sha256 of every file below a folder."""
+    return {
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(root.rglob("*"))
+        if file.is_file()
+    }
 
 
 if __name__ == "__main__":

@@ -285,9 +285,9 @@ class Counting:
     def __init__(self) -> None:
         self.fitted = 0
 
-    def __call__(self, words: Any, labels: Any, drawn: dict[str, Any]) -> TextClassifier:
+    def __call__(self, words: Any, labels: Any, *, settings: dict[str, Any]) -> TextClassifier:
         self.fitted += 1
-        return tfidf(words, labels, classes=3, settings=drawn)
+        return tfidf(words, labels, classes=3, settings=settings)
 
 
 def text_entrant(fit: Counting, **made_by: Any) -> Texts:

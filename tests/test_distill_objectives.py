@@ -309,3 +309,31 @@ def test_the_classes_of_a_row_are_read_off_its_k_numbers_alone(
     store = taught.targets["train"].features()
     found = pupil.targets["logits"](np.arange(len(store))).numpy()
     np.testing.assert_allclose(found, store @ taught.head.weight.T + taught.head.bias, atol=1e-4)
+
+
+def flat(dim_out: int) -> torch.nn.Module:
+    """A network of one's own: the mean colour of an image, and a linear layer."""
+
+    class Flat(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = torch.nn.Linear(3, dim_out)
+
+        def forward(self, prepared: dict[str, torch.Tensor]) -> torch.Tensor:
+            rows: torch.Tensor = self.last(prepared["pixel_values"].mean(dim=(2, 3)))
+            return rows
+
+    return Flat()
+
+
+def test_a_student_of_ones_own_is_taught_and_read_back(
+    tmp_path: Path, school: School, taught: Lesson
+) -> None:
+    settings = settings_of(name=f"{__name__}:flat", options={}, epochs=2)
+    record = school.teach("subspace", settings, tmp_path / "student")
+    network = load_student(tmp_path / "student" / "student.safetensors").network
+    feed = make_feed(DATA.splits["test"].inputs, taught.prepare, {})
+    found = forward_rows(network, feed).argmax(axis=1)
+    assert float((found == DATA.splits["test"].labels).mean()) == record.test.accuracy
+    with pytest.raises(StageError, match=r"could hold the units of whitened targets.*--targets r"):
+        subspace(desk(school, name=f"{__name__}:flat", options={}, targets="whitened"))

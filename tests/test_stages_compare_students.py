@@ -191,8 +191,8 @@ def test_the_recipe_alone_reads_no_test_row_and_is_gone_on_with(
     assert all(one.asked == ["trial-0", "trial-1"] for one in entrants)
     assert [one.name for one in fixed.chosen] == ["subspace", "labels"]
     assert Fixed.load(tmp_path / "recipe.json").chosen == fixed.chosen
-    assert "no test row was read" in as_text(fixed)
-    assert "90.80%" in as_text(fixed)
+    assert "no student has answered a test row yet" in as_text(fixed)
+    assert "90.80 %" in as_text(fixed)
     again = field_of(subspace=0.8, labels=0.7)
     run(again, taught, tmp_path, trials=2, seeds=2)
     assert [one.asked[:2] for one in again] == [["seed-1", "seed-2"]] * 2

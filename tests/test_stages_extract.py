@@ -1,7 +1,6 @@
 """The extract stage: right rows in the right places, whatever was killed, damaged or changed."""
 
 import dataclasses
-import hashlib
 import os
 import random
 import signal
@@ -22,7 +21,7 @@ from distill.findings import Extracted
 from distill.progress import Silent
 from stores import InvalidRowsError, StoreMismatchError, open_splits, open_store, verify_store
 from teachers import NetworkTeacher, Outputs
-from tests.extract_examples import held, image_teacher, images, run, text_teacher, texts
+from tests.extract_examples import digests, held, image_teacher, images, run, text_teacher, texts
 
 Special = TypeVar("Special", bound=NetworkTeacher)
 
@@ -31,15 +30,6 @@ Special = TypeVar("Special", bound=NetworkTeacher)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of two batches, so that nothing fits into one."""
     monkeypatch.setattr(stage, "MOST_CHUNK_ROWS", 8)
-
-
-def digests(root: Path) -> dict[str, str]:
-    """sha256 of every file below a folder."""
-    return {
-        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(root.rglob("*"))
-        if file.is_file()
-    }
 
 
 def become(kind: type[Special], teacher: NetworkTeacher) -> Special:

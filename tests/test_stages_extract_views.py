@@ -1,6 +1,5 @@
 """Extracting views, a pool, and projected rows: what is stored, resumed, added and refused."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -29,7 +28,15 @@ from stores import (
     verify_store,
 )
 from teachers import NetworkTeacher
-from tests.extract_examples import image_teacher, images, run, text_teacher, texts, unlabeled
+from tests.extract_examples import (
+    digests,
+    image_teacher,
+    images,
+    run,
+    text_teacher,
+    texts,
+    unlabeled,
+)
 
 FLIPPED = Views(count=3, augment="crop-flip", seed=4)
 KINDS: dict[str, tuple[Dataset, NetworkTeacher, Views]] = {
@@ -43,15 +50,6 @@ KINDS: dict[str, tuple[Dataset, NetworkTeacher, Views]] = {
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of two batches, so that nothing fits into one."""
     monkeypatch.setattr(stage, "MOST_CHUNK_ROWS", 8)
-
-
-def digests(root: Path) -> dict[str, str]:
-    """sha256 of every file below a folder."""
-    return {
-        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(root.rglob("*"))
-        if file.is_file()
-    }
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -99,8 +99,8 @@ def cells(way: Way) -> list[str]:
     """A row of the page."""
     versus, shipped = way.versus, way.shipped
     low_high = (
-        f"{-100 * versus.value:+.1f} ({-100 * versus.interval.high:+.1f} to "
-        f"{-100 * versus.interval.low:+.1f})"
+        f"{100 * versus.value:+.1f} ({100 * versus.interval.low:+.1f} to "
+        f"{100 * versus.interval.high:+.1f})"
         if versus
         else NOTHING
     )

@@ -5,14 +5,13 @@ the config. Every network's learning rate is searched, and the weights of the te
 map's kind after a colon (``subspace:pca``, or ``pca`` alone) learns that store instead.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
 from distill.comparing.search import Among, Around, Settings, Space
 from distill.comparing.text import STATIC_DEFAULTS, STATIC_SPACE, TFIDF_DEFAULTS, TFIDF_SPACE
-from distill.errors import StageError
+from distill.errors import StageError, nearest
 from projections import KINDS
 
 REFERENCE = "subspace"  # what all others are compared with
@@ -184,6 +183,5 @@ def contender(name: str) -> Contender:
             kind=kind,
         )
     known = (*CONTENDERS, *(f"{REFERENCE}:{kind}" for kind in KINDS))
-    near = difflib.get_close_matches(name, (*known, *KINDS), n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    hint = nearest(name, (*known, *KINDS), cutoff=0.5) or f"; known: {', '.join(known)}"
     raise StageError(f"no way to teach is called {name!r}{hint}")

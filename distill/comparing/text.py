@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64
 
 from distill.comparing.search import Among, Around, Settings, Space
 from distill.errors import StageError
-from students import FittedHead, fit_path
+from students import fit_path
 
 NEVER = -1e4  # logit of a class without a training row
 ITERATIONS = 1000
@@ -127,11 +127,7 @@ def static_regression(
     )
     tokens = sum(len(one) for one in model.tokenize(list(texts))) / len(texts)
     return TextClassifier(
-        logits=lambda asked: _headed(head, static_vectors(model, asked)),
+        logits=lambda asked: head.logits(static_vectors(model, asked)),
         parameters=model.embedding.size + head.weight.size + head.bias.size,
         multiply_adds=round(tokens * model.dim) + head.weight.size,
     )
-
-
-def _headed(head: FittedHead, rows: Float32[np.ndarray, "rows dim"]) -> Logits:
-    return head.logits(rows)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from distill.config import DataConfig
-from distill.datasets.errors import DataError, nearest, some
+from distill.datasets.errors import DataError, some
+from distill.errors import nearest
 
 TEXT_NAMES = ("text", "sentence", "content", "utterance", "query", "review", "document")
 PAIRS = (

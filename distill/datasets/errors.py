@@ -1,6 +1,5 @@
 """What can be wrong with data: one line each, saying what, where and what to do."""
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -29,13 +28,6 @@ class BadInputError(DataError):
 
     def __str__(self) -> str:
         return f"{self.problem}; {self.advice}"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known word, or nothing."""
-    names = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
 def some(names: Iterable[str], most: int = 8) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from distill.datasets.columns import LABEL_NAMES
-from distill.datasets.errors import DataError, nearest, some
+from distill.datasets.errors import DataError, some
+from distill.errors import nearest
 
 NAMES = ("features", "embeddings", "embedding", "x", "arr_0")  # arrays that are the features
 ID_NAMES = ("id", "ids", "idx", "index")

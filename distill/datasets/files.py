@@ -18,6 +18,7 @@ from distill.datasets.errors import DataError, some
 from distill.datasets.paths import digest_of, existing_files
 from distill.datasets.roles import chosen_roles
 from distill.datasets.tables import TableRows, input_rows, table_source
+from distill.errors import first_line
 
 DELIMITERS = ",;\t|"
 TABLES = {
@@ -137,7 +138,7 @@ def reading(where: str, form: str) -> Iterator[None]:
             cause = cause.__cause__
         if isinstance(cause, OSError) and cause.errno is not None:
             raise  # disk full, no permission: the system's own words
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0][:200]
+        reason = first_line(cause)
         if "corresponds to no data" in reason:
             raise DataError(f"{where} has no rows; remove it or give another") from error
         raise DataError(f"{where} cannot be read as {form}: {reason}") from error

@@ -14,7 +14,8 @@ from typing import Any, final
 import numpy as np
 
 from distill.datasets.columns import LABEL_NAMES
-from distill.datasets.errors import DataError, nearest, some
+from distill.datasets.errors import DataError, some
+from distill.errors import nearest
 
 CUSTOMARY = (*LABEL_NAMES, "targets")
 FORMS = ".npy, .npz, .safetensors, .parquet, .csv, .tsv, .json or .txt"

@@ -7,7 +7,8 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Int64
 
-from distill.datasets.errors import DataError, nearest, some
+from distill.datasets.errors import DataError, some
+from distill.errors import nearest
 
 MISSING = -1
 TELLING = 20  # rows from which "a different value in every row" says it is no class

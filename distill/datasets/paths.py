@@ -5,7 +5,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.datasets.errors import DataError, nearest, some
+from distill.datasets.errors import DataError, some
+from distill.errors import nearest
 
 
 def existing_folder(place: str, form: str) -> Path:

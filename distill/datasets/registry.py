@@ -6,12 +6,13 @@ from pathlib import Path
 from distill.config import DataConfig
 from distill.datasets.base import Dataset, Source
 from distill.datasets.digits import load_digits
-from distill.datasets.errors import DataError, UnknownDatasetError, nearest
-from distill.datasets.files import load_csv, load_json, load_parquet
+from distill.datasets.errors import DataError, UnknownDatasetError
+from distill.datasets.files import TABLES, load_csv, load_json, load_parquet
 from distill.datasets.folder import load_folder
 from distill.datasets.hub import load_hub
 from distill.datasets.pool import assemble_pool
 from distill.datasets.splits import assemble
+from distill.errors import nearest
 from distill.progress import Progress, Silent
 
 FORMATS: dict[str, Callable[[str, DataConfig], Source]] = {
@@ -24,14 +25,6 @@ FORMATS: dict[str, Callable[[str, DataConfig], Source]] = {
     "hub": load_hub,
 }
 FORMS = "digits, imagefolder:DIR, parquet:PATH, csv:PATH, json:PATH, hub:NAME"
-SUFFIX_FORMATS = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-}
 FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors")
 
 
@@ -82,9 +75,9 @@ def _unknown(name: str, kind: str) -> str:
     path = Path(name).expanduser()
     if path.suffix.lower() in FEATURE_SUFFIXES:
         return f"{name!r} holds numbers, not inputs; features come in with: distill import {name}"
-    form = SUFFIX_FORMATS.get(path.suffix.lower())
+    form = TABLES.get(path.suffix.lower())
     if path.is_dir():
-        tables = sorted({SUFFIX_FORMATS.get(file.suffix.lower(), "") for file in path.iterdir()})
+        tables = sorted({TABLES.get(file.suffix.lower(), "") for file in path.iterdir()})
         form = next(filter(None, tables), "imagefolder")
     if form:
         return f"{name!r} is a path without its format; say {form}:{name}"

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from distill.config import DataConfig
-from distill.datasets.errors import DataError, nearest, some
+from distill.datasets.errors import DataError, some
+from distill.errors import nearest
 
 SYNONYMS = {
     "train": ("train", "training"),

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from distill.whole import whole
 
 
 class FindingError(ValueError):
@@ -36,9 +37,8 @@ class Record:
     def save(self, path: Path) -> None:
         """Write whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.partial")
-        scratch.write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + "\n")
-        os.replace(scratch, path)
+        with whole(path) as scratch:
+            scratch.write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -7,7 +7,7 @@ from distill.config import STUDENT, Config, ExtractConfig
 from distill.findings import Projected
 from distill.pipeline.opening import UserError
 from distill.progress import Progress
-from distill.runs import DEFAULT_RUN, Run, recall
+from distill.runs import DEFAULT_RUN, POOL, VIEWS, Run, recall
 
 if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
     from distill.datasets import Dataset
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
     from stores import FeatureStore
     from teachers import Teacher
 
-BESIDE = ("views", "unlabeled")  # splits of a store for students only
+BESIDE = (VIEWS, POOL)  # splits of a store for students only
 
 
 def command(run: Run, words: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -48,9 +48,9 @@ def compare_students(
 ) -> Comparison | Fixed:
     """Teach one network in several ways, tuned alike, and say which is ahead.
 
-    Settings are searched on validation and fixed in ``compare/recipe.json`` before the test split
-    is read, then each way is taught with fresh seeds. Killed or interrupted, the same call goes
-    on; finished trainings are kept. ``search_only`` stops at the recipe.
+    Settings are searched on validation and fixed in ``compare/recipe.json`` before a student
+    answers test rows, then each way is taught with fresh seeds. Killed or interrupted, the same
+    call goes on; finished trainings are kept. ``search_only`` stops at the recipe.
     """
     with opened_for_writing(run, config, overrides(options, COMPARE)) as opened:
         return compare_all(opened, progress=progress, search_only=search_only, overwrite=overwrite)
@@ -178,21 +178,11 @@ class _Builder:
             epochs=self.settings.epochs,
             rows={name: len(part.ids) for name, part in splits.items()},
             labels=splits["test"].labels,
-            teachers=self._teachers,
+            teachers=self.school.teachers,
             classes=dataset.classes,
             made_by=self._made_by(),
             left_out=left_out,
         )
-
-    @cached_property
-    def _teachers(self) -> Any:
-        """What the full head says of the test rows."""
-        import numpy as np
-
-        from distill.stored import blocks
-
-        head, test = self.lesson.full_head, self.school.splits["test"]
-        return np.concatenate([head.predict(rows) for rows in blocks(test.features)])
 
     def _begun(self, one: "Contender") -> StudentConfig:
         """With weights from a file where it is the way of who begins with them, or of all."""
@@ -262,19 +252,15 @@ class _Builder:
         opened, classes = self.opened, len(self.opened.dataset.classes)
         made_by = {"dataset": opened.dataset.fingerprint}
         if one.name == "tfidf":
-            fit = lambda texts, labels, drawn: tfidf(  # noqa: E731
-                texts, labels, classes=classes, settings=drawn
-            )
+            fit = partial(tfidf, classes=classes)
         else:
             network = opened.config.teacher.name.partition("/")[2]
             model = static_model(network, opened.run.comparisons / "model2vec" / "static")
             made_by["network"] = network
-            fit = lambda texts, labels, drawn: static_regression(  # noqa: E731
-                model, texts, labels, classes=classes, settings=drawn
-            )
+            fit = partial(static_regression, model, classes=classes)
         splits = self.school.splits
         return Texts(
-            contender=one, splits=splits, made_by=made_by, teachers=self._teachers, fit=fit
+            contender=one, splits=splits, made_by=made_by, teachers=self.school.teachers, fit=fit
         )
 
     def _made_by(self) -> dict[str, Any]:

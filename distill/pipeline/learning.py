@@ -16,7 +16,7 @@ from distill.pipeline.building import (
 from distill.pipeline.mapping import map_name
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
-from distill.runs import DEFAULT_RUN, Run
+from distill.runs import DEFAULT_RUN, POOL, Run
 
 if TYPE_CHECKING:
     from distill.datasets import Dataset
@@ -214,7 +214,7 @@ def _lesson(
         teacher_parameters=teacher.card.parameters + full_head.weight.size + full_head.bias.size,
         prepare=seen.prepare,
         preprocessing=seen.card.preprocessing,
-        pool=opened.pool if "unlabeled" in full else None,
+        pool=opened.pool if POOL in full else None,
         embeddings=_embeddings(teacher) if config.student.embeddings == "teacher" else None,
     )
 
@@ -228,7 +228,7 @@ def _embeddings(teacher: "Teacher") -> Any:
 
 def _settled(opened: Opened, lesson: "Lesson", dataset: "Dataset") -> StudentConfig:
     """The student's settings, with a network in the place of ``auto``."""
-    from distill.schooling import blueprint_of
+    from distill.identity import blueprint_of
 
     settings = opened.config.student
     if settings.name != AUTO_STUDENT:

@@ -6,7 +6,6 @@ that names no data changes settings of the run and leaves all others as they are
 """
 
 import errno
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from distill.config import DIGITS, Config, ConfigError, load_config, settle, wri
 from distill.findings import FindingError
 from distill.runs import Run, RunError
 from distill.together import follows
+from distill.whole import whole
 
 if TYPE_CHECKING:  # quoted below, so that opening a run loads no data library
     from distill.datasets import Dataset
@@ -153,9 +153,8 @@ def opened_for_writing(
                 raise
             except BaseException:
                 if before is not None and file.read_bytes() != before:
-                    scratch = file.with_name(f".{file.name}.partial")
-                    scratch.write_bytes(before)
-                    os.replace(scratch, file)
+                    with whole(file) as scratch:
+                        scratch.write_bytes(before)
                 raise
             write_config(opened.config, file)
 

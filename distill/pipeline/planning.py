@@ -11,20 +11,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from distill.findings import Extracted, Plan, PlannedStage, Student, Sweep, Taught
-from distill.options import (
-    AUTO,
-    EXTRACT,
-    PROJECT,
-    RUN,
-    STUDENT,
-    TEACH,
-    Option,
-    overrides,
-    several,
-)
+from distill.options import AUTO, SPECIAL, overrides, several
 from distill.pipeline.building import BESIDE, projected_width, the_device, the_teacher, the_views
 from distill.pipeline.opening import Opened, peek, told
-from distill.runs import DEFAULT_RUN, recall
+from distill.runs import DEFAULT_RUN, POOL, VIEWS, recall
 
 if TYPE_CHECKING:
     from distill.datasets import Dataset
@@ -37,13 +27,6 @@ STAGES = {
     "project": ("project",),
     "train-student": ("train-student",),
     "sweep": ("sweep",),
-}
-SPECIAL: dict[str, dict[str, Option]] = {
-    "run": RUN,
-    "train-teacher": TEACH,
-    "extract": EXTRACT,
-    "project": PROJECT,
-    "train-student": STUDENT,
 }
 NOT_OPTIONS = ("repair", "overwrite", "validate")
 BACKWARD = 3  # a training step costs about three forward passes
@@ -65,7 +48,7 @@ def plan(
     if stage == "project" and AUTO in several(given.get("factor") or ()):
         del given["factor"]
         names = ("sweep", "recommended")
-    asked = overrides(given, SPECIAL.get(stage))
+    asked = overrides(given, SPECIAL.get(stage.replace("-", "_")))
     if stage == "train-teacher":
         asked["teacher.taught"] = True
     elif given.get("weights") is not None or given.get("random_init"):
@@ -119,10 +102,10 @@ class _Sight:
         views, pool = the_views(self.config, self.dataset), self.pool
         rows = dict(self.rows)
         if views is not None:
-            rows["views"] = views.count * rows["train"]
+            rows[VIEWS] = views.count * rows["train"]
         if pool is not None:
             each = 1 if views is None else views.count
-            rows["unlabeled"] = each * len(pool.splits["train"])
+            rows[POOL] = each * len(pool.splits["train"])
         return rows
 
     @property

@@ -1,12 +1,12 @@
 """Which student is meant, by its name in a run or by a path; and a student as a teacher."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.config import STUDENT, Config
+from distill.errors import nearest
 from distill.findings import Student
 from distill.pipeline.building import command, the_device
 from distill.pipeline.opening import UserError
@@ -44,11 +44,10 @@ def student_path(run: Run, name: str) -> Path:
     native = sorted(key for key, found in trained.items() if found and found.method == "subspace")
     if not name and len(native) == 1:
         return run.students / native[0]
-    near = difflib.get_close_matches(name, trained, n=1) if name else []
     what = f"no student named {name!r}" if name else "several students"
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = nearest(name, trained) if name else ""
     raise UserError(
-        f"{what} in {run.folder}; {hint}name one with --student: {', '.join(sorted(trained))}"
+        f"{what} in {run.folder}{hint}; name one with --student: {', '.join(sorted(trained))}"
     )
 
 

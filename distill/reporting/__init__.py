@@ -1,5 +1,6 @@
 """Findings -> files people read: report.json, report.md, report.html and the compression table."""
 
+from distill.reporting.comparison_tables import told_settings
 from distill.reporting.comparisons import verdicts
 from distill.reporting.derived import Derived, derive
 from distill.reporting.sweeps import recommendation
@@ -21,6 +22,7 @@ __all__ = [
     "derive",
     "load_report",
     "recommendation",
+    "told_settings",
     "verdicts",
     "write_comparison",
     "write_report",

@@ -1,6 +1,6 @@
 """The tables of a comparison: how well each way does, how it learned, what it costs."""
 
-from distill.findings import Band, Comparison, Versus, Way
+from distill.findings import Band, Chosen, Comparison, Versus, Way
 from distill.reporting.sweep_tables import seed_interval
 from distill.reporting.tables import NAME_LENGTH, Column, Table
 from distill.reporting.text import (
@@ -63,7 +63,7 @@ def learning_table(found: Comparison) -> Table:
         (
             plain(way.name, most=NAME_LENGTH),
             plain(way.about),
-            f"trial {way.chosen.trial}: {settings(way)}",
+            f"trial {way.chosen.trial}: {told_settings(way.chosen)}",
             percent(way.chosen.accuracy),
             NOTHING if way.steps is None else count(way.steps.mean),
             NOTHING if way.seconds is None else duration(way.seconds.mean),
@@ -139,9 +139,9 @@ def barrier(way: Way) -> str:
     return three_figures(way.shipped.barrier)
 
 
-def settings(way: Way) -> str:
+def told_settings(chosen: Chosen) -> str:
     """learning_rate 0.003, temperature 4."""
-    shown = way.chosen.settings.items()
+    shown = chosen.settings.items()
     return ", ".join(f"{plain(name)} {_short(value)}" for name, value in sorted(shown))
 
 

@@ -1,6 +1,5 @@
 """Reports, sweeps and comparisons -> .json, .md and .html files, each whole or not at all."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from distill.reporting.document import compose
 from distill.reporting.markdown import to_markdown
 from distill.reporting.page import to_html
 from distill.reporting.sweeps import sweep_document
+from distill.whole import whole
 
 REPORT_FORMAT = 1  # of report.json
 
@@ -61,6 +61,5 @@ def load_report(path: Path) -> Report:
 
 
 def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(scratch, path)
+    with whole(path) as scratch:
+        scratch.write_text(text, encoding="utf-8", newline="\n")

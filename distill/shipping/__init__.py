@@ -10,7 +10,7 @@ from distill.shipping.int8 import quantised
 from distill.shipping.onnx_files import add_facts, run_onnx, save_onnx, to_onnx
 from distill.shipping.onnx_students import OnnxStudent, read_onnx
 from distill.shipping.programs import read_facts, run_program, save_program
-from distill.shipping.writing import check, whole
+from distill.shipping.writing import check
 
 __all__ = [
     "BATCHES",
@@ -32,5 +32,4 @@ __all__ = [
     "save_onnx",
     "save_program",
     "to_onnx",
-    "whole",
 ]

@@ -1,12 +1,11 @@
 """The formats a student is exported to, and what is refused before any work is done."""
 
-import difflib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.errors import StageError
+from distill.errors import StageError, nearest
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,7 @@ FORMATS = {
 def choose_format(name: str, path: Path | None) -> str:
     """Take the format of that name, else the one that the file's ending says, else ONNX."""
     if name and name not in FORMATS:
-        near = difflib.get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(FORMATS)}"
+        hint = nearest(name, FORMATS, cutoff=0.3) or f"; known: {', '.join(FORMATS)}"
         raise StageError(f"no format named {name!r} to export to{hint}")
     endings = {form.suffix: chosen for chosen, form in FORMATS.items()}
     if not name and path is not None and path.suffix and path.suffix not in endings:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.errors import StageError
+from distill.errors import StageError, first_line
 from students import PretrainedStudent, StudentError
 
 BATCHES = (1, 3, 17)  # a traced network is held against its student at these
@@ -124,13 +124,8 @@ def traced(graph: Graph) -> torch.export.ExportedProgram:
     except Exception as error:  # whatever an own network does that cannot be traced
         raise StageError(
             f"{graph.student.blueprint.name} cannot be exported with any number of rows: "
-            f"{one_line(error)}"
+            f"{first_line(error)}"
         ) from error
-
-
-def one_line(error: Exception) -> str:
-    """Cut a foreign error to its first line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def largest_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
@@ -190,5 +185,5 @@ def _called(student: PretrainedStudent, prepared: dict[str, Any]) -> Tensor:
     except (RuntimeError, KeyError, IndexError, TypeError) as error:
         told = {name: tuple(tensor.shape) for name, tensor in prepared.items()}
         raise StudentError(
-            f"{student.blueprint.name} cannot read inputs of {told}: {one_line(error)}"
+            f"{student.blueprint.name} cannot read inputs of {told}: {first_line(error)}"
         ) from error

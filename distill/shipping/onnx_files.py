@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.errors import StageError
+from distill.errors import StageError, first_line
 from distill.shipping.facts import Facts
-from distill.shipping.graphs import TRACED, Graph, one_line
+from distill.shipping.graphs import TRACED, Graph
 from distill.shipping.onnx_students import read_onnx
 
 OPSET = 18  # what all runtimes of the last years read
@@ -50,7 +50,7 @@ def to_onnx(graph: Graph) -> Any:
             )
     except Exception as error:  # whatever an own network does that cannot be traced
         raise StageError(
-            f"{graph.student.blueprint.name} cannot be exported to ONNX: {one_line(error)}"
+            f"{graph.student.blueprint.name} cannot be exported to ONNX: {first_line(error)}"
         ) from error
     _make_room(program, graph.outputs)
     return program.model_proto

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.errors import StageError
+from distill.errors import StageError, first_line
 from distill.shipping.facts import Facts
 from distill.shipping.formats import check_parts
-from distill.shipping.graphs import one_line
 
 
 class OnnxStudent(nn.Module):
@@ -69,6 +68,6 @@ def read_onnx(path: Path) -> OnnxStudent:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no base of their own
-        raise StageError(f"{path} is no ONNX file that can be run: {one_line(error)}") from error
+        raise StageError(f"{path} is no ONNX file that can be run: {first_line(error)}") from error
     texts = session.get_modelmeta().custom_metadata_map
     return OnnxStudent(session, Facts.from_texts(texts, path))

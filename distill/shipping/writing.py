@@ -1,9 +1,6 @@
 """An exported file is held against the student itself, and then kept or thrown away."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,17 +9,6 @@ from distill.shipping.graphs import Graph, largest_difference
 
 TOLERANCE = 1e-4  # of the largest number of each result
 Results = tuple[np.ndarray, ...]
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A hidden name to write to; it becomes ``path`` when all went well, else it goes."""
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        yield scratch
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def check(graph: Graph, found: Sequence[Results]) -> float:

@@ -60,7 +60,7 @@ def fix_recipe(
     progress: Progress,
     overwrite: bool = False,
 ) -> Fixed:
-    """Search on validation rows and write down what was chosen; no test row is read.
+    """Search on validation rows and write down what was chosen; no student answers a test row.
 
     The first half of ``compare_students``, for who wants to publish the recipe before its result.
     """

@@ -32,8 +32,8 @@ from distill.shipping import (
     save_onnx,
     save_program,
     to_onnx,
-    whole,
 )
+from distill.whole import whole
 from students import LoaderFeed, PretrainedStudent, forward_rows
 
 CALIBRATION = 256  # rows that set the ranges of activations

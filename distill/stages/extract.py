@@ -26,8 +26,8 @@ from distill.allocator import memory_kept
 from distill.config import ExtractConfig
 from distill.datasets import Dataset
 from distill.findings import Extracted, ExtractedSplit
-from distill.lessons import POOL
 from distill.progress import Progress
+from distill.runs import POOL
 from distill.sources import Source, refuse_other_views, sources_of
 from distill.views import Views
 from projections import Projection

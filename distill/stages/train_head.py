@@ -23,6 +23,7 @@ from distill.findings import FindingError, Head, Heads, Projected
 from distill.labelled import SPLITS, class_names
 from distill.metrics import difference, score
 from distill.progress import Progress
+from distill.whole import whole
 from stores import FeatureStore
 from students import FittedHead, HeadError, fit_head, load_head, save_head
 
@@ -207,6 +208,5 @@ def _write_predictions(task: _Task, folder: Path, predicted: Mapping[str, Predic
     for split, classes in predicted.items():
         tensors[f"{split}_ids"] = np.ascontiguousarray(task.splits[split].ids())
         tensors[f"{split}_predicted"] = np.ascontiguousarray(classes)
-    scratch = folder / f".{PREDICTIONS}.partial"
-    scratch.write_bytes(save(tensors))
-    scratch.replace(folder / PREDICTIONS)
+    with whole(folder / PREDICTIONS) as scratch:
+        scratch.write_bytes(save(tensors))

@@ -31,6 +31,7 @@ from distill.sweeping.full import full_heads, logits_of
 from distill.sweeping.maps import FULL, Part, maps_of, middle
 from distill.sweeping.parts import Folded, fold_rows
 from distill.sweeping.rows import Rows
+from distill.whole import whole
 from projections import Projection, ProjectionError, retained_separation
 from students import fit_path
 
@@ -232,11 +233,10 @@ class _Seed:
         )
         path = self._full_path()
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.partial")
-        scratch.write_bytes(
-            save({"weight": full.weight, "bias": full.bias, "margins": full.margins})
-        )
-        scratch.replace(path)  # before the cell, which says that both are there
+        with whole(path) as scratch:  # before the cell, which says that both are there
+            scratch.write_bytes(
+                save({"weight": full.weight, "bias": full.bias, "margins": full.margins})
+            )
         cell.save(self.folder / f"{cell.name}.json")
         return cell, full
 
