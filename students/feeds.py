@@ -2,7 +2,8 @@
 
 Which rows make a batch is decided by ``shuffled_order`` (or ``windowed_order``) from a seed and
 an epoch alone, so a resumed run continues at any batch. Prepared inputs are kept in memory where
-they fit; otherwise a DataLoader reads and prepares them in worker processes.
+they fit, images as one byte a number if need be; otherwise a DataLoader reads and prepares them in
+worker processes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +17,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from students.errors import RecipeError
+from students.palette import KEY, Palette, palette_of
 
 Rows = np.ndarray  # Int64, the numbers of the rows of one batch
 Take = Callable[[Rows], Tensor]  # rows -> what those rows should become
 Prepare = Callable[[Sequence[Any]], Mapping[str, Tensor]]
 
 MEMORY = 1 << 30  # bytes of prepared inputs that are kept
+SAVED = 4  # a palette keeps one byte of each float32
 _BLOCK = 256  # inputs prepared at a time while filling the memory
 
 
@@ -111,6 +114,26 @@ class MemoryFeed:
 
 
 @dataclass(frozen=True)
+class PaletteFeed:
+    """Images prepared and in memory, each number as its place in a palette."""
+
+    places: Tensor  # UInt8 (rows, height, width, channels)
+    palette: Palette
+    targets: Mapping[str, Take]
+
+    @property
+    def rows(self) -> int:
+        """Number of examples."""
+        return len(self.places)
+
+    def batches(self, order: Sequence[Rows]) -> Iterator[Batch]:
+        """One batch for each array of row numbers."""
+        for rows in order:
+            images = self.palette.decode(self.places.index_select(0, torch.from_numpy(rows)))
+            yield Batch({KEY: images}, _taken(self.targets, rows))
+
+
+@dataclass(frozen=True)
 class LoaderFeed:
     """Inputs read and prepared when they are needed, by ``workers`` processes."""
 
@@ -190,21 +213,41 @@ def make_feed(
     if len(examples) == 0:
         raise RecipeError("there are no examples to learn from")
     reading = LoaderFeed(examples, prepare, targets, workers)
-    if _estimate(examples, prepare) > memory:
-        return reading
-    blocks = [
-        batch.inputs
-        for batch in LoaderFeed(examples, prepare, {}, workers).batches(
-            plain_order(len(examples), _BLOCK)
-        )
-    ]
-    return MemoryFeed(_stacked(blocks), targets)
+    size = _estimate(examples, prepare)
+    if size <= memory:
+        return MemoryFeed(_stacked([batch.inputs for batch in _all_of(reading)]), targets)
+    palette = palette_of(examples, prepare) if size <= SAVED * memory else None
+    places = _places(reading, palette) if palette else None
+    return PaletteFeed(places, palette, targets) if palette and places is not None else reading
+
+
+def _all_of(reading: LoaderFeed) -> Iterator[Batch]:
+    """Every row once, in blocks, without its targets."""
+    every = plain_order(reading.rows, _BLOCK)
+    return LoaderFeed(reading.examples, reading.prepare, {}, reading.workers).batches(every)
+
+
+def _places(reading: LoaderFeed, palette: Palette) -> Tensor | None:
+    """All images as places in the palette; None as soon as one is not made of it."""
+    found: Tensor | None = None
+    start = 0
+    for batch in _all_of(reading):
+        places = palette.encode(batch.inputs[KEY])
+        if places is None:
+            return None
+        if found is None:
+            found = places.new_empty((reading.rows, *places.shape[1:]))
+        found[start : start + len(places)] = places
+        start += len(places)
+    return found
 
 
 def with_targets(feed: Feed, targets: Mapping[str, Take]) -> Feed:
     """Put the same inputs, not prepared again, beside other targets."""
     if isinstance(feed, MemoryFeed):
         return MemoryFeed(feed.inputs, targets)
+    if isinstance(feed, PaletteFeed):
+        return PaletteFeed(feed.places, feed.palette, targets)
     if isinstance(feed, LoaderFeed):
         return LoaderFeed(feed.examples, feed.prepare, targets, feed.workers)
     raise RecipeError(f"a {type(feed).__name__} cannot be given other targets")

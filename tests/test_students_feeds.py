@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from students import (
@@ -21,7 +22,9 @@ from students import (
     windowed_order,
     with_targets,
 )
-from students.feeds import trimmed
+from students.feeds import PaletteFeed, trimmed
+from students.palette import palette_of
+from teachers.images import PrepareFrames
 
 
 def numbers(inputs: Sequence[int]) -> dict[str, Tensor]:
@@ -165,3 +168,80 @@ def test_other_targets_keep_the_prepared_inputs() -> None:
 def test_nothing_to_feed_is_an_error() -> None:
     with pytest.raises(RecipeError, match="there are no examples to learn from"):
         make_feed([], numbers, {})
+
+
+class Painted(Sequence[Any]):
+    """Images of random levels, made when asked for."""
+
+    def __init__(self, rows: int, size: tuple[int, int] = (5, 4)) -> None:
+        self.rows, self.size = rows, size
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, index: Any) -> Image.Image:
+        height, width = self.size[::-1]
+        levels = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return Image.fromarray(levels)
+
+
+NORMAL = PrepareFrames(lambda image: image, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1))
+
+
+def shrunk(images: Sequence[Image.Image]) -> dict[str, Tensor]:
+    """Resizes numbers, not levels: what comes out is in no palette."""
+    pixels = NORMAL(images)["pixel_values"]
+    return {"pixel_values": torch.nn.functional.avg_pool2d(pixels, 2)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_kept_as_bytes_are_the_prepared_ones_bit_for_bit(workers: int) -> None:
+    images, targets = Painted(300), {"labels": in_memory(np.arange(300))}
+    size = 300 * 5 * 4 * 3 * 4
+    feed = make_feed(images, NORMAL, targets, memory=size // 4, workers=workers)
+    assert isinstance(feed, PaletteFeed)
+    assert feed.places.numel() == size // 4
+    assert feed.rows == 300
+    order = shuffled_order(300, 64, seed=1, epoch=1)
+    plain = make_feed(images, NORMAL, targets, memory=size)
+    for kept, held in zip(feed.batches(order), plain.batches(order), strict=True):
+        assert torch.equal(kept.inputs["pixel_values"], held.inputs["pixel_values"])
+        assert kept.inputs["pixel_values"].is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(kept.targets["labels"], held.targets["labels"])
+    other = with_targets(feed, {"labels": in_memory(np.arange(300) * 2)})
+    assert isinstance(other, PaletteFeed)
+    assert next(other.batches(order)).targets["labels"].tolist() == (order[0] * 2).tolist()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "memory"),
+    [
+        pytest.param(shrunk, 300 * 2 * 2 * 3 * 4 // 2, id="numbers-between-levels"),
+        pytest.param(NORMAL, 300 * 5 * 4 * 3 - 1, id="a-byte-too-many"),
+        pytest.param(
+            lambda images: {**NORMAL(images), "sizes": torch.ones(len(images))},
+            300 * 5 * 4 * 3 * 2,
+            id="more-than-pixels",
+        ),
+        pytest.param(
+            lambda images: {"pixel_values": NORMAL(images)["pixel_values"].clamp(max=0)},
+            300 * 5 * 4 * 3 * 2,
+            id="levels-that-fall-together",
+        ),
+    ],
+)
+def test_images_that_no_palette_holds_are_read_when_needed(prepare: Any, memory: int) -> None:
+    assert isinstance(make_feed(Painted(300), prepare, {}, memory=memory), LoaderFeed)
+
+
+def test_an_image_outside_the_palette_is_not_rounded_into_it() -> None:
+    palette = palette_of(Painted(1), NORMAL)
+    assert palette is not None
+    images = NORMAL([Painted(1)[0]])["pixel_values"]
+    places = palette.encode(images)
+    assert places is not None
+    np.testing.assert_array_equal(places[0].numpy(), np.asarray(Painted(1)[0]))
+    images[0, 1, 2, 3] = torch.nextafter(images[0, 1, 2, 3], torch.tensor(9.0))
+    assert palette.encode(images) is None
+    images[0, 1, 2, 3] = 1e9
+    assert palette.encode(images) is None
