@@ -207,6 +207,7 @@ class StudentConfig(Section):
     kl_weight: Weight = 0.0
     ce_weight: Weight = 0.0
     temperature: PositiveFloat = 2.0
+    top_logits: Natural = 0  # of a row that the way "logits" of a comparison learns; 0: all
     fisher_ridge: Weight = 0.1  # share of Mahalanobis' metric beside that of the loss "fisher"
     prefixes: tuple[Positive, ...] = ()  # widths below k that must do as well by themselves
     shrink: Annotated[float, Field(ge=0, le=1)] = 0.0  # of targets towards their class mean

@@ -44,7 +44,7 @@ TRIAL, SEED, SHIPPED = "trial.json", "seed.json", "shipped.json"
 METRICS = "metrics.jsonl"
 SEARCHED = 0  # the seed of every trial; fresh ones begin after it
 LABEL_BYTES = 8  # a stored label is int64
-LOGIT_BYTES = 4
+CLASS_BYTES = 2  # which class a stored chance is of
 STATISTICS_ROWS, STATISTICS_BATCH = 512, 64  # training rows that BatchNorm is measured on
 
 Measure = Callable[[nn.Module, Mapping[str, Tensor]], Cost]
@@ -195,10 +195,13 @@ class Network:
         takes = set(self.contender.takes)
         if self.contender.in_space and settings.ce_weight:
             takes.add(LABELS)
+        features = train.parts[0].features.spec
+        number = int(np.dtype(features.dtype).itemsize)  # a logit is kept like a feature
+        top = settings.top_logits if settings.top_logits < classes else 0
         each = {
             TARGETS: _row_bytes(train.parts[0].targets.spec),
-            FEATURES: _row_bytes(train.parts[0].features.spec),
-            LOGITS: classes * LOGIT_BYTES,
+            FEATURES: _row_bytes(features),
+            LOGITS: top * (number + CLASS_BYTES) if top else classes * number,
         }
         viewed = sum(each[name] for name in takes if name in each)
         return viewed * max(train.views, 1) + (LABEL_BYTES if LABELS in takes else 0)

@@ -12,7 +12,7 @@ from distill.errors import StageError
 from distill.runs import POOL, VIEWS
 from distill.stored import WINDOW, StoreRows, fits_in_memory, logits_of
 from stores import FeatureStore
-from students import FittedHead, in_memory, shuffled_order, windowed_order
+from students import FittedHead, in_memory, shuffled_order, top_logits, windowed_order
 from teachers import Prepare
 
 UNLABELLED = -1
@@ -160,6 +160,15 @@ class Material:
             f"very same views{beside}"
         )
 
+    def seeing(self, views: int) -> "Material":
+        """The same rows and inputs, of which an epoch learns only the first ``views`` of each."""
+        return Material(
+            tuple(
+                replace(part, used=min(views, part.views)) if part.views > 1 else part
+                for part in self.parts
+            )
+        )
+
     def aiming_at(self, lesson: Lesson) -> "Material":
         """The same rows with another target."""
         parts = (replace(part, targets=lesson.targets[part.name]) for part in self.parts)
@@ -173,9 +182,13 @@ class Material:
         """The teacher's rows (rows, dim) float32, by row number."""
         return StoreRows(*self.feature_stores)
 
-    def take_logits(self, head: FittedHead) -> Any:
-        """What the full head says of the teacher's rows: (rows, classes) float32, by row number."""
-        return in_memory(np.concatenate([logits_of(head, store) for store in self.feature_stores]))
+    def take_logits(self, head: FittedHead, *, top: int = 0) -> Any:
+        """What the full head says of the teacher's rows: (rows, classes) float32, by row number.
+
+        With ``top``, as it would be had no more than these highest of each row been stored.
+        """
+        every = np.concatenate([logits_of(head, store) for store in self.feature_stores])
+        return in_memory(top_logits(every, top) if top else every)
 
     def take_projected_logits(self, head: FittedHead) -> Any:
         """What a head on the targets says of them, which no full-width row is needed for."""

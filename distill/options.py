@@ -180,8 +180,8 @@ MAPS = (
 )
 # of distill.comparing.contenders, which would load torch
 WAYS = (
-    "subspace, labels, logits, logit-mse, dkd, features, vkd, simkd, rdimkd, online, pretrained, "
-    "tfidf, model2vec, or a kind of map"
+    "subspace, labels, logits, top-logits, logit-mse, dkd, features, vkd, simkd, rdimkd, online, "
+    "pretrained, tfidf, model2vec, or a kind of map"
 )
 # What an option means everywhere …
 COMMON = {

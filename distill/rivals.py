@@ -53,7 +53,8 @@ def weighed_logits(desk: Desk) -> Pupil:
         kl_weight=settings.kl_weight,
         ce_weight=settings.ce_weight,
     )
-    return Pupil(network=student, student=student, targets=_logit_targets(desk), loss=loss)
+    targets = _logit_targets(desk, top=settings.top_logits)
+    return Pupil(network=student, student=student, targets=targets, loss=loss)
 
 
 def logit_squares(desk: Desk) -> Pupil:
@@ -157,9 +158,9 @@ def _matching_loss(desk: Desk, scale: float) -> MatchingLoss:
     )
 
 
-def _logit_targets(desk: Desk) -> dict[str, Take]:
+def _logit_targets(desk: Desk, *, top: int = 0) -> dict[str, Take]:
     return {
-        "logits": desk.train.take_logits(desk.lesson.full_head),
+        "logits": desk.train.take_logits(desk.lesson.full_head, top=top),
         "labels": desk.train.take_labels(),
     }
 
@@ -244,9 +245,10 @@ def _float(rows: np.ndarray) -> Tensor:
 
 MATCHING = ("target_weight", "ce_weight")  # settings that weigh terms
 SOFT = ("kl_weight", "ce_weight", "temperature")
+HINTON = (*SOFT, "top_logits")
 
 RIVALS = {
-    "logits": Method(make=weighed_logits, settings=SOFT, features=True),
+    "logits": Method(make=weighed_logits, settings=HINTON, features=True),
     "logit-mse": Method(make=logit_squares, features=True),
     "dkd": Method(make=decoupled, settings=("target_weight", *SOFT), features=True),
     "features": Method(make=full_features, settings=MATCHING, features=True),

@@ -22,7 +22,7 @@ from distill.desk import Desk, Method, Pupil
 from distill.findings import PrefixScore, Student
 from distill.identity import blueprint_of, made_by, recipe_of
 from distill.lessons import Lesson, Matched, Material
-from distill.matching import match, material
+from distill.matching import ALL_VIEWS, match, material
 from distill.metrics import accuracy, difference, score
 from distill.progress import LiveTraining, Progress
 from distill.pupils import METHODS
@@ -89,12 +89,16 @@ class School:
 
     def material(self, settings: StudentConfig) -> Material:
         """The rows that these settings learn from."""
-        key = (settings.views, settings.pool)
-        if key not in self._materials:
-            self._materials[key] = material(
-                self.lesson, self.dataset, views=settings.views, pool=settings.pool
+        views, pool = settings.views, settings.pool
+        if (views, pool) not in self._materials:
+            every = self._materials.get((ALL_VIEWS, pool))
+            fewer = every is not None and 0 < views <= every.views
+            self._materials[views, pool] = (
+                every.seeing(views)  # whose inputs need not be prepared anew
+                if every is not None and fewer
+                else material(self.lesson, self.dataset, views=views, pool=pool)
             )
-        return self._materials[key]
+        return self._materials[views, pool]
 
     def desk(self, settings: StudentConfig) -> Desk:
         """All that a method makes a pupil of."""

@@ -67,7 +67,7 @@ from students.sizing import AUTO, choose_student, multiply_adds
 from students.state import FitResult
 from students.steps import place
 from students.training import fit
-from students.treatments import averaged_over_views, class_means, label_shrunk
+from students.treatments import averaged_over_views, class_means, label_shrunk, top_logits
 from students.whitening import (
     COORDINATES,
     Coordinates,
@@ -160,6 +160,7 @@ __all__ = [
     "simkd_projector",
     "slice_embeddings",
     "standardise",
+    "top_logits",
     "whiten",
     "windowed_order",
     "with_targets",

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+import scipy.special
 from jaxtyping import Float, Float32, Float64, Int64
 
 from students.errors import StudentError
@@ -47,6 +48,30 @@ def label_shrunk(
     shares = np.where(labels >= 0, alpha, 0.0)[:, None]
     drawn: Float64[np.ndarray, "rows k"] = (1 - shares) * rows + shares * means[labels]
     return drawn.astype(np.float32)
+
+
+def top_logits(
+    logits: Float[np.ndarray, "rows classes"], top: int
+) -> Float32[np.ndarray, "rows classes"]:
+    """Logarithms of the ``top`` highest chances of each row, the rest shared by all others evenly.
+
+    What may be stored of a row of logits instead of all of them (dataset reinforcement, arXiv
+    2303.08983). Of equal chances the first classes are kept; ``StudentError`` for less than 1.
+    """
+    if top < 1:
+        raise StudentError(f"at least 1 of a row's logits is kept, got {top}")
+    logs: Float64[np.ndarray, "rows classes"] = scipy.special.log_softmax(
+        logits.astype(np.float64), axis=1
+    )
+    others = logits.shape[1] - top
+    if others < 1:
+        return logs.astype(np.float32)
+    order = np.argsort(-logs, axis=1, kind="stable")
+    kept, left = order[:, :top], order[:, top:]
+    rest = scipy.special.logsumexp(np.take_along_axis(logs, left, axis=1), axis=1, keepdims=True)
+    found = np.broadcast_to(rest - np.log(others), logs.shape).copy()
+    np.put_along_axis(found, kept, np.take_along_axis(logs, kept, axis=1), axis=1)
+    return found.astype(np.float32)
 
 
 def averaged_over_views(

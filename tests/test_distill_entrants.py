@@ -14,7 +14,9 @@ from distill.comparing.contenders import contender
 from distill.comparing.folding import saved_by_folding
 from distill.comparing.space import Gallery, crossed
 from distill.comparing.text import TextClassifier, tfidf
+from distill.config import StudentConfig
 from distill.entrants import Network
+from distill.errors import StageError
 from distill.findings import Cost, Latency, Trial
 from distill.lessons import Lesson, Matched
 from distill.progress import Silent
@@ -24,7 +26,14 @@ from distill.runs import recall
 from distill.schooling import School, open_school
 from distill.text_entrants import Texts
 from distill.views import Views
-from students import CheckpointError, Classifier, Encoder, count_parameters, read_tensors
+from students import (
+    CheckpointError,
+    Classifier,
+    Encoder,
+    count_parameters,
+    read_tensors,
+    top_logits,
+)
 from tests.lessons_examples import (
     SIZES,
     dataset,
@@ -204,6 +213,48 @@ def test_every_stored_view_is_counted_and_its_label_once(taught: Lesson, tmp_pat
     assert stored("logits", school) == 3 * 12 + 8
     assert stored("subspace", school, views=2) == 2 * 20
     assert stored("labels", school) == 8
+
+
+def test_fewer_views_take_fewer_bytes_of_the_same_inputs(taught: Lesson, tmp_path: Path) -> None:
+    views = Views(count=3, augment="crop-flip", seed=5)
+    school = school_of(with_views(tmp_path, DATA, TEACHER, taught, views))
+    every = school.material(student_settings())
+    assert stored("logits@2", school) == 2 * 12 + 8
+    assert stored("subspace@1", school) == 20
+    one = entrant("subspace@2", school)
+    seen = school.material(one._whole(one.defaults(), 1))
+    assert seen.inputs is every.inputs  # so that nothing is prepared anew
+    learned = np.concatenate([seen.rows_of(epoch) for epoch in (1, 2, 3, 4)])
+    assert set(learned % 3) == {0, 1}
+    assert len(seen.rows_of(1)) == SIZES["train"]
+    for asked, told in (
+        ("logits@4", "4 views of each"),
+        ("logits@x", "got 'x'"),
+        ("@2", "called ''"),
+    ):
+        with pytest.raises(StageError, match=told):
+            stored(asked, school)
+    with pytest.raises(StageError, match="online learns no stored views"):
+        entrant("online@2", school)
+
+
+def test_of_logits_only_the_highest_chances_are_charged(taught: Lesson) -> None:
+    school = school_of(taught)
+    top = entrant("top-logits", school)
+    assert top.contender.defaults["top_logits"] == 10
+    assert (
+        top._stored(top._whole(top.defaults(), 1)) == 12 + 8
+    )  # all 3 classes: no more than logits
+    fewer = top._whole({**top.defaults(), "top_logits": 2}, 1)
+    assert top._stored(fewer) == 2 * (4 + 2) + 8
+    found = school.methods["logits"].make(school.desk(fewer)).targets["logits"](np.arange(4))
+    whole = school.methods["logits"].make(school.desk(replace_top(fewer, 0))).targets["logits"]
+    np.testing.assert_allclose(found, top_logits(whole(np.arange(4)).numpy(), 2), rtol=1e-6)
+    assert school.made_by("logits", fewer) != school.made_by("logits", replace_top(fewer, 0))
+
+
+def replace_top(settings: StudentConfig, top: int) -> StudentConfig:
+    return settings.model_copy(update={"top_logits": top})
 
 
 def test_all_learn_the_pool_but_labels_alone(taught: Lesson, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 A contender's own settings are pinned at what its authors say, or at 1; the subspace's are those of
 the config. Every network's learning rate is searched, and the weights of the terms it adds up. A
-map's kind after a colon (``subspace:pca``, or ``pca`` alone) learns that store instead.
+map's kind after a colon (``subspace:pca``, or ``pca`` alone) learns that store instead, and a
+number after an at sign (``logits@2``) so many views of each example, for ways at equal bytes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from distill.comparing.search import Among, Around, Settings, Space
@@ -16,6 +17,8 @@ from projections import KINDS
 
 REFERENCE = "subspace"  # what all others are compared with
 TARGETS, FEATURES, LOGITS, LABELS, TEACHER = "targets", "features", "logits", "labels", "teacher"
+TOP = 10  # chances of a row that top-logits keeps
+VIEWS = "@"
 
 RATE: Space = {"learning_rate": Around(factor=4.0)}
 WEIGHT = Around(factor=10.0)
@@ -75,6 +78,16 @@ _TABLE = (
         takes=(LOGITS, LABELS),
         space=_own(("kl_weight", "temperature")),
         defaults={**PLAIN, "kl_weight": 1.0, "ce_weight": 1.0, "temperature": 4.0},
+    ),
+    Contender(
+        name="top-logits",
+        method="logits",
+        about=f"the {TOP} highest chances of a row, and labels",
+        takes=(LOGITS, LABELS),
+        space=_own(("kl_weight", "temperature")),
+        defaults={
+            **PLAIN, "kl_weight": 1.0, "ce_weight": 1.0, "temperature": 4.0, "top_logits": TOP,
+        },
     ),
     Contender(
         name="logit-mse",
@@ -172,6 +185,8 @@ def contender(name: str) -> Contender:
     """The contender of this name; ``StageError`` names the nearest."""
     if name in CONTENDERS:
         return CONTENDERS[name]
+    if VIEWS in name:
+        return _seeing(*name.rsplit(VIEWS, 1))
     method, colon, kind = name.partition(":") if ":" in name else (REFERENCE, ":", name)
     if method == REFERENCE and colon and kind in KINDS:
         return Contender(
@@ -185,3 +200,21 @@ def contender(name: str) -> Contender:
     known = (*CONTENDERS, *(f"{REFERENCE}:{kind}" for kind in KINDS))
     hint = nearest(name, (*known, *KINDS), cutoff=0.5) or f"; known: {', '.join(known)}"
     raise StageError(f"no way to teach is called {name!r}{hint}")
+
+
+def _seeing(name: str, views: str) -> Contender:
+    """The contender of this name with fewer views; 0: the examples as they are."""
+    if not (views.isascii() and views.isdecimal()):
+        raise StageError(
+            f"after {VIEWS} stands how many views are learned, as in {name}{VIEWS}2; got {views!r}"
+        )
+    one = contender(name)
+    if not one.method or one.takes == (TEACHER,):
+        raise StageError(f"{one.name} learns no stored views, so {VIEWS}{views} says nothing to it")
+    seen = f"{int(views)} view{'' if int(views) == 1 else 's'}" if int(views) else "no views"
+    return replace(
+        one,
+        name=f"{one.name}{VIEWS}{int(views)}",
+        about=f"{one.about}; {seen}",
+        defaults={**one.defaults, "views": int(views)},
+    )
