@@ -41,7 +41,8 @@ class Setting:
 
 
 SETTINGS = {
-    "clinc150": Setting("clinc150-minilm", 3, pool="text/clinc150-train.parquet"),
+    "clinc150": Setting("clinc150-minilm", 3),
+    "clinc150-pool": Setting("clinc150-minilm", 3, pool="text/clinc150-train.parquet"),
     "cifar10": Setting("cifar10-resnet18", 0),
     "tinyimagenet32": Setting("tinyimagenet32-resnet18", 0),
 }
