@@ -23,8 +23,8 @@ QUERIES, BATCH, CLASSES, DIM, WIDTH, ROUNDS = 4096, 256, 150, 96, 256, 5
 TEACHERS_SHARE = 512  # queries the teacher reads a round; it needs no more to be timed
 WORDS = (
     "what", "is", "the", "balance", "of", "my", "savings", "account", "please", "book", "a",
-    "table", "for", "two", "people", "at", "seven", "near", "home", "how", "do", "i", "change", "oil", "in",
-    "car", "set", "an", "alarm", "tomorrow", "morning", "can", "you", "tell", "me", "weather",
+    "table", "for", "two", "people", "at", "seven", "near", "home", "how", "do", "i", "change",
+    "oil", "in", "car", "set", "an", "alarm", "tomorrow", "morning", "can", "you", "tell", "me",
 )  # fmt: skip
 
 Batches = list[Mapping[str, Tensor]]
