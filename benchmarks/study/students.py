@@ -45,6 +45,8 @@ SETTINGS = {
     "clinc150-pool": Setting("clinc150-minilm", 3, pool="text/clinc150-train.parquet"),
     "cifar10": Setting("cifar10-resnet18", 0),
     "tinyimagenet32": Setting("tinyimagenet32-resnet18", 0),
+    "caltech101-mobilenetv2": Setting("caltech101-mobilenetv2", 0),
+    "caltech101-deit": Setting("caltech101-deit", 0),
 }
 
 
@@ -68,8 +70,10 @@ def prepared(name: str) -> Path:
     setting, run = SETTINGS[name], RUNS / "students" / name
     config = ROOT / "configs" / f"students-{name}.toml"
     bars = Bars(verbose=False, quiet=False)
-    taught = extracted(setting.teacher, epochs=setting.epochs) / "teacher"
-    told: Any = {**options(CASES[setting.teacher]), "weights": str(taught)}
+    case = CASES[setting.teacher]
+    told: Any = {**options(case)}
+    if setting.epochs or case.taught:  # else it is frozen as it comes
+        told["weights"] = str(extracted(case.name, epochs=setting.epochs) / "teacher")
     if setting.pool:
         told["unlabeled"] = f"parquet:{DATA / setting.pool}"
     distill.extract(run, config=config, progress=bars, **told)
