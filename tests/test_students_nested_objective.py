@@ -356,9 +356,9 @@ def test_steps_teach_all_ranks_and_start_again_where_they_were_left() -> None:
         return network, made, torch.optim.SGD(learned, lr=0.05)
 
     network, made, descent = fresh()
-    before = [float(label_loss(network.at(inputs)(place), targets["labels"])) for place in range(4)]
+    before = [label_loss(network.at(inputs)(place), targets["labels"]).item() for place in range(4)]
     train(network, made, descent, range(100))
-    after = [float(label_loss(network.at(inputs)(place), targets["labels"])) for place in range(4)]
+    after = [label_loss(network.at(inputs)(place), targets["labels"]).item() for place in range(4)]
     assert all(new < 0.8 * old for new, old in zip(after, before, strict=True))
 
     again, other, second = fresh()
