@@ -1,0 +1,247 @@
+"""What all nested layers share: a default rank, the ranks a request asks for, prepared forms.
+
+A nested layer stands for all matrices W_r = B[:, :r] A[:r, :] with r in 1..R: ``down`` is A
+(R, d_in) and ``up`` is B (d_out, R). The image of W_r lies in that of W_{r+1}. Any r runs by
+slices of the two, which copy nothing and give every row of A and column of B a gradient, of zeros
+beyond r: data-parallel training finds no unused parameters.
+
+(Rauba & van der Schaar, Nested Subspace Networks, arXiv 2509.17874.)
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from students.nested.errors import NestedError, RankError
+from students.nested.forms import Form, cheapest_form, form_cost, product
+
+# By layer, not by name: two networks in one request never meet. A thread begins without any.
+ASKED: ContextVar[Mapping["NestedLayer", int] | None] = ContextVar("ranks asked for", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A plain layer, and the parameters it was made of as they were then."""
+
+    plain: nn.Module
+    marks: tuple[tuple[str, Tensor, int, int], ...]  # name, tensor, version, place in memory
+
+
+class NestedLayer(nn.Module, ABC):
+    """``rank`` is what it runs at unless the request asks for another; it starts at R.
+
+    It is part of the state, as a tensor: what is saved at a rank comes back at that rank.
+    """
+
+    LIKE: ClassVar[tuple[str, ...]]  # names of the plain layer's settings, which it has too
+
+    down: nn.Parameter
+    up: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(
+        self, *, rows: int, columns: int, full_rank: int, spread: float, biased: bool
+    ) -> None:
+        """Factors of random numbers, such that those of W_R have the standard deviation given."""
+        super().__init__()
+        if full_rank < 1:
+            raise RankError(f"the full rank must be at least 1, got {full_rank}")
+        self.full_rank = full_rank
+        self._rank = full_rank
+        self._prepared: dict[int, _Prepared] = {}
+        self.up = nn.Parameter(torch.randn(rows, full_rank) / full_rank**0.5)
+        self.down = nn.Parameter(torch.randn(full_rank, columns) * spread)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if biased else None)
+
+    # --- what each kind says ----------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def dims(self) -> tuple[int, int]:
+        """(d_in, d_out) of the matrix."""
+
+    @abstractmethod
+    def _shaped(self, matrix: Tensor) -> Tensor:
+        """Lay the matrix out as the plain layer's weight."""
+
+    @abstractmethod
+    def _plain(self, up: Tensor, down: Tensor, form: Form) -> nn.Module: ...
+
+    @abstractmethod
+    def _factored(self, inputs: Tensor, rank: int) -> Tensor: ...
+
+    def _hold(self, up: Tensor, down: Tensor, bias: Tensor | None) -> Self:
+        """Put these tensors in the place of the parameters."""
+        self.up, self.down = nn.Parameter(up), nn.Parameter(down)
+        if bias is not None:
+            self.bias = nn.Parameter(bias)
+        return self
+
+    def _factors(self, rank: int) -> tuple[Tensor, Tensor]:
+        """B_r and A_r; the whole parameters at R, as a slice's gradient is filled with zeros."""
+        if rank == self.full_rank:
+            return self.up, self.down
+        return self.up[:, :rank], self.down[:rank]
+
+    # --- ranks ------------------------------------------------------------------------------------
+
+    @property
+    def rank(self) -> int:
+        """The default rank; ``RankError`` for one outside 1..R."""
+        return self._rank
+
+    @rank.setter
+    def rank(self, rank: int) -> None:
+        self._rank = self.checked(rank)
+
+    def checked(self, rank: int) -> int:
+        """Give the rank back if it is one of 1..R, else raise ``RankError``."""
+        if not 1 <= rank <= self.full_rank:
+            raise RankError(f"the rank must be in 1..{self.full_rank}, got {rank}")
+        return rank
+
+    @property
+    def rank_now(self) -> int:
+        """What a forward pass here and now runs at."""
+        asked = ASKED.get()
+        return self._rank if asked is None else asked.get(self, self._rank)
+
+    @property
+    def weight(self) -> Tensor:
+        """W at the rank of here and now: a product, for code that reads a layer's weight."""
+        return self.weight_at(self.rank_now)
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """As the plain layer with the weight W_r.
+
+        A prepared form is used without gradients, in evaluation and outside compilers only, and
+        never after a parameter has changed.
+        """
+        asked = ASKED.get()
+        rank = self._rank if asked is None else asked.get(self, self._rank)
+        if (
+            self._prepared
+            and not self.training
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+        ):
+            prepared = self._prepared.get(rank)
+            if prepared is not None and self._unchanged(prepared):
+                found: Tensor = prepared.plain.forward(inputs)  # hooks are the nested layer's own
+                return found
+        return self._factored(inputs, rank)
+
+    def weight_at(self, rank: int) -> Tensor:
+        """W_r as the plain layer holds it; gradients flow. ``RankError`` outside 1..R."""
+        return self._shaped(product(*self._factors(self.checked(rank))))
+
+    def plain(self, rank: int, form: Form) -> nn.Module:
+        """Make a layer of torch's that does the same at one rank, on tensors of its own.
+
+        It has the plain layer's settings by their names. ``RankError`` outside 1..R, and for a
+        gauge of a rank that fills the matrix.
+        """
+        if form == "gauge" and rank >= min(self.dims):
+            raise RankError(f"rank {rank} leaves a gauge nothing to spare; take the dense form")
+        made = self._plain(*self._factors(self.checked(rank)), form)
+        for name in self.LIKE:
+            if not hasattr(made, name):
+                setattr(made, name, getattr(self, name))
+        return made.train(self.training)
+
+    # --- forms ------------------------------------------------------------------------------------
+
+    def cheapest(self, rank: int) -> Form:
+        """Give the form of the fewest FLOPs at this rank."""
+        return cheapest_form(*self.dims, rank)
+
+    def cost(self, rank: int, form: Form) -> int:
+        """FLOPs of one row of inputs (of one output position of a convolution)."""
+        return form_cost(*self.dims, rank, form)
+
+    @torch.no_grad()
+    def prepare(self, ranks: set[int]) -> dict[int, Form]:
+        """Keep the cheapest form of these ranks and of no others; say which it is of each.
+
+        Training, changed parameters and moves to another device or dtype end that.
+        ``RankError`` for a rank outside 1..R.
+        """
+        forms = {rank: self.cheapest(self.checked(rank)) for rank in sorted(ranks)}
+        held = self._prepared
+        made: dict[int, _Prepared] = {}
+        for rank, form in forms.items():
+            if form == "factored":
+                continue  # slices serve
+            old = held.get(rank)
+            made[rank] = old if old and self._unchanged(old) else self._make(rank, form)
+        self._prepared = made
+        return forms
+
+    def unprepare(self) -> None:
+        """Forget all kept forms, and free their memory."""
+        self._prepared = {}
+
+    @property
+    def prepared(self) -> tuple[int, ...]:
+        """The ranks of kept forms that are still true."""
+        return tuple(rank for rank, kept in self._prepared.items() if self._unchanged(kept))
+
+    def _make(self, rank: int, form: Form) -> _Prepared:
+        named = [(name, tensor) for name, tensor in self._parameters.items() if tensor is not None]
+        if any(tensor.is_inference() for _, tensor in named):
+            raise NestedError(
+                "parameters made under torch.inference_mode do not tell when they change, so that "
+                "nothing can be prepared of them; make the network outside of it"
+            )
+        marks = tuple((name, t, t._version, t.data_ptr()) for name, t in named)
+        return _Prepared(self.plain(rank, form).requires_grad_(False).eval(), marks)
+
+    def _unchanged(self, prepared: _Prepared) -> bool:
+        """Whether the parameters are those tensors still, at that version and in that place.
+
+        An optimiser's step raises the version; averages that are swapped in change the place.
+        """
+        held = self._parameters
+        for name, tensor, version, place in prepared.marks:
+            if held[name] is not tensor:
+                return False
+            if tensor._version != version or tensor.data_ptr() != place:
+                return False
+        return True
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch; what is prepared is forgotten when training begins."""
+        if mode:
+            self._prepared = {}
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        self._prepared = {}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def extra_repr(self) -> str:
+        """Its settings, its rank and the largest."""
+        settings = [f"{name}={getattr(self, name)}" for name in self.LIKE]
+        return ", ".join([*settings, f"rank={self.rank} of {self.full_rank}"])
+
+    # --- state ------------------------------------------------------------------------------------
+
+    def get_extra_state(self) -> Tensor:
+        """The default rank, as a tensor so that safetensors can hold it."""
+        return torch.tensor(self._rank, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take a saved rank; ``RankError`` where it is above R."""
+        self.rank = int(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies begin without prepared forms: their parameters' versions begin anew."""
+        return {**self.__dict__, "_prepared": {}}
