@@ -18,6 +18,7 @@ from students.nested.path import (
     candidates,
     greedy_path,
     uniform_path,
+    useful_ranks,
 )
 
 
@@ -52,11 +53,12 @@ def test_the_path_takes_the_least_damage_per_flop_first_and_skips_what_lies_abov
     ]
 
 
-def test_one_rank_for_all_takes_what_each_layer_has_at_most() -> None:
+def test_one_rank_for_all_takes_what_each_layer_has_of_at_least_that_rank() -> None:
     assert told(uniform_path([A, B])) == [
         (8, 8, 180, 0),
-        (4, 6, 130, 8),
+        (8, 6, 170, 4),
         (4, 4, 100, 12),
+        (2, 4, 80, 22),
         (2, 1, 40, 38),
     ]
 
@@ -76,13 +78,15 @@ def test_the_best_setting_of_a_cost_need_not_lie_on_the_path() -> None:
         best_setting([A, B], cost=39.0)
 
 
-def test_a_rank_that_saves_nothing_is_never_taken() -> None:
-    # beyond break-even rank 6 costs what the full rank does; 3 and 2 cost the same
-    dense = layer("a", [8, 6, 3, 2], [50, 50, 30, 30], [0, 0, 2, 1])
-    assert [at.ranks["a"] for at in greedy_path([dense])] == [8, 2]
-    # as long as it does not damage more, the higher rank
-    tied = layer("a", [8, 3, 2], [50, 30, 30], [0, 1, 1])
-    assert [at.ranks["a"] for at in greedy_path([tied])] == [8, 3]
+def test_a_rank_that_saves_nothing_is_no_candidate() -> None:
+    # beyond break-even rank 6 costs what the full rank does, and 2 costs more than 3
+    costs = {8: 50.0, 6: 50.0, 3: 29.0, 2: 30.0, 1: 29.0}
+    assert useful_ranks([2, 8, 6, 1, 3, 8], cost=costs.__getitem__) == [3, 8]
+    dense = layer("a", list(costs), list(costs.values()), [0, 0, 2, 1, 9])
+    assert dense.ranks.tolist() == [3, 8]
+    assert dense.damages.tolist() == [2, 0]
+    # a table costs nothing at any rank: it stays as it is
+    assert useful_ranks([1, 2, 4], cost=lambda _: 0.0) == [4]
 
 
 def test_points_on_a_line_are_all_taken_in_order() -> None:
@@ -200,12 +204,13 @@ def test_tables_that_make_no_sense_are_refused() -> None:
         layer("a", [1, 2], [1, 2], [-1e-9, 0])
     with pytest.raises(CalibrationError, match="at least 0, got"):
         layer("a", [1, 2], [1, 2], [np.inf, 0])
-    with pytest.raises(
-        NestedError, match=r"a higher rank costs at least as much, .* cheapest form"
-    ):
-        layer("a", [1, 2], [3, 2], [1, 0])
     with pytest.raises(RankError, match=r"a: candidate ranks rise .* got \[0, 2\]"):
         layer("a", [2, 0], [2, 1], [0, 1])
+    for costs in ([1.0, 1.0], [2.0, 1.0], [-1.0, 1.0], [1.0, np.inf]):
+        with pytest.raises(NestedError, match=r"a: costs rise with the rank, got .*; leave out"):
+            Candidates(
+                layer="a", ranks=np.array([1, 2]), costs=np.array(costs), damages=np.zeros(2)
+            )
     with pytest.raises(RankError, match=r"got \[2, 2\]"):
         Candidates(layer="a", ranks=np.array([2, 2]), costs=np.ones(2), damages=np.zeros(2))
     for nothing in ([], [A, A]):

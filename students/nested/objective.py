@@ -9,8 +9,9 @@ low ranks weigh little, and the anchor without bound once it knows its rows by h
 stand the other weighings of ``students.nested.recipe``, and terms of distillation beside CE.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import final
 
 import torch
@@ -61,9 +62,15 @@ def soft_loss(
     return kl(found, wanted, temperature)
 
 
-def weighed_loss(loss: Float[Tensor, ""], log_variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """exp(-s) loss + s: least, for a given loss, at s = log loss (Kendall et al., 1705.07115)."""
-    return (-log_variance).exp() * loss + log_variance
+def weighed_loss(
+    loss: Float[Tensor, ""], log_variance: Float[Tensor, ""]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """exp(-s) loss + s, and exp(-s); least, for a given loss, at s = log loss.
+
+    Kendall et al., arXiv 1705.07115, without the factor 1/2.
+    """
+    weight = (-log_variance).exp()
+    return torch.addcmul(log_variance, weight, loss), weight
 
 
 # --- a step ---------------------------------------------------------------------------------------
@@ -134,7 +141,7 @@ class NestedObjective(nn.Module):
             if place == ANCHOR and self.recipe.distill == "anchor":
                 anchor = self._part(outputs, "logits").detach()
             del outputs
-            loss = torch.stack([share * term for share, term in terms.values()]).sum()
+            loss = _sum(terms.values())
             weighed, weight = self._weighed(loss, place)
             backward(weighed)
             total.append(weighed.detach())
@@ -165,8 +172,7 @@ class NestedObjective(nn.Module):
         if self.recipe.weighing == "log-sum":
             floored = loss.clamp_min(_SMALLEST)
             return floored.log(), 1 / floored
-        s = self.log_variances[place]
-        return weighed_loss(loss, s), (-s).exp()
+        return weighed_loss(loss, self.log_variances[place])
 
     def _terms(
         self,
@@ -200,6 +206,12 @@ class NestedObjective(nn.Module):
         if name not in outputs:
             raise NestedError(f"{name} are to be learned, and the network gives {sorted(outputs)}")
         return outputs[name].float()
+
+
+def _sum(terms: Iterable[tuple[float, Tensor]]) -> Tensor:
+    # a product with 1 and a sum with nothing cost a small network's step a hundredth each
+    weighed = (term if weight == 1.0 else weight * term for weight, term in terms)
+    return reduce(torch.add, weighed)
 
 
 def _aim(targets: Mapping[str, Tensor], name: str) -> Tensor:

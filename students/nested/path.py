@@ -9,7 +9,7 @@ best of all settings that cost no more (Fox, 1966, doi:10.1287/opre.14.2.210). `
 finds the best of one cost without asking for nestedness: what the greedy path is measured by.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -24,10 +24,10 @@ _SLACK = 1e-9  # of a cost: sums of the same FLOPs in another order are no other
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidates:
-    """The ranks one layer may take, from the lowest to the full one, which is what it has now.
+    """The ranks one layer may take, from the lowest to the full one.
 
     ``RankError`` for ranks that do not rise, ``CalibrationError`` for damages that are NaN,
-    infinite or below 0, ``NestedError`` for costs that fall as the rank rises.
+    infinite or below 0, ``NestedError`` for costs that do not rise with the rank.
     """
 
     layer: str
@@ -46,11 +46,11 @@ class Candidates:
                 f"{self.layer}: damages are numbers of at least 0, got {self.damages.tolist()}; "
                 f"look for NaN in the calibration data or in the network"
             )
-        falls = (np.diff(self.costs) < 0).any()
-        if falls or not np.isfinite(self.costs).all() or (self.costs < 0).any():
+        rising = (np.diff(self.costs) > 0).all()
+        if not rising or not np.isfinite(self.costs).all() or self.costs[0] < 0:
             raise NestedError(
-                f"{self.layer}: a higher rank costs at least as much, got costs "
-                f"{self.costs.tolist()}; count each rank in its cheapest form"
+                f"{self.layer}: costs rise with the rank, got {self.costs.tolist()}; leave out "
+                f"ranks that cost no less than a higher one"
             )
 
 
@@ -64,21 +64,8 @@ class Setting:
     damage: float
 
 
-def candidates(
-    layer: str, damages: Mapping[int, float], *, cost: Callable[[int], float]
-) -> Candidates:
-    """Candidates from the damage of each rank, in any order; ``cost`` gives a rank's FLOPs."""
-    ranks = sorted(damages)
-    return Candidates(
-        layer=layer,
-        ranks=np.array(ranks, dtype=np.int64),
-        costs=np.array([cost(rank) for rank in ranks], dtype=np.float64),
-        damages=np.array([damages[rank] for rank in ranks], dtype=np.float64),
-    )
-
-
 def candidate_ranks(full_rank: int, *, lowest: int = 1, count: int = 8) -> list[int]:
-    """At most ``count`` ranks from ``lowest`` to the full one, each about the same factor apart."""
+    """Give at most ``count`` ranks from ``lowest`` to the full one, about the same factor apart."""
     if not 1 <= lowest <= full_rank or count < 2:
         raise RankError(
             f"candidate ranks are at least 2 from 1 or more to {full_rank}, got {count} "
@@ -86,6 +73,35 @@ def candidate_ranks(full_rank: int, *, lowest: int = 1, count: int = 8) -> list[
         )
     spaced = np.geomspace(lowest, full_rank, count).round().astype(np.int64)
     return [int(rank) for rank in np.unique(spaced)]
+
+
+def useful_ranks(ranks: Iterable[int], *, cost: Callable[[int], float]) -> list[int]:
+    """Those of the ranks, from the lowest, that cost less than every higher one.
+
+    Beyond break-even all ranks run dense at one cost, and the first rank in gauge form may cost a
+    little less than the last in factored form: whoever pays for the lower may have the higher.
+    """
+    useful: list[int] = []
+    for rank in sorted(set(ranks), reverse=True):
+        if not useful or cost(rank) < cost(useful[-1]):
+            useful.append(rank)
+    return useful[::-1]
+
+
+def candidates(
+    layer: str, damages: Mapping[int, float], *, cost: Callable[[int], float]
+) -> Candidates:
+    """Candidates from the damage of each rank, in any order; ``cost`` gives a rank's FLOPs.
+
+    Ranks that are not useful are left out.
+    """
+    ranks = useful_ranks(damages, cost=cost)
+    return Candidates(
+        layer=layer,
+        ranks=np.array(ranks, dtype=np.int64),
+        costs=np.array([cost(rank) for rank in ranks], dtype=np.float64),
+        damages=np.array([damages[rank] for rank in ranks], dtype=np.float64),
+    )
 
 
 def greedy_path(layers: Sequence[Candidates]) -> list[Setting]:
@@ -108,12 +124,12 @@ def greedy_path(layers: Sequence[Candidates]) -> list[Setting]:
 def uniform_path(layers: Sequence[Candidates]) -> list[Setting]:
     """One rank for all layers, from the highest to the lowest: the paper's path.
 
-    Each layer takes its highest candidate that is no higher, or its lowest where all are.
+    Each layer takes its lowest candidate of at least that rank, or its full rank.
     """
     _check_names(layers)
     every = sorted({int(rank) for layer in layers for rank in layer.ranks}, reverse=True)
     # two ranks may mean the same to every layer
-    distinct = dict.fromkeys(tuple(_at_most(layer, rank) for layer in layers) for rank in every)
+    distinct = dict.fromkeys(tuple(_at_least(layer, rank) for layer in layers) for rank in every)
     return [_setting(layers, chosen) for chosen in distinct]
 
 
@@ -148,12 +164,9 @@ def best_setting(layers: Sequence[Candidates], *, cost: float) -> Setting:
 
 def _descent(layer: Candidates) -> Iterator[tuple[float, int]]:
     """(damage per FLOP saved, candidate reached) down the hull from the full rank; slopes rise."""
-    order = np.lexsort((-layer.ranks, layer.damages, layer.costs))
-    _, first = np.unique(layer.costs[order], return_index=True)  # the best of each cost
-    hull, slopes = [len(layer.ranks) - 1], []
-    for place in map(
-        int, order[first][:-1][::-1]
-    ):  # from the dearest; what costs as much as full is not it
+    hull: list[int] = [len(layer.ranks) - 1]
+    slopes: list[float] = []
+    for place in reversed(range(len(layer.ranks) - 1)):
         while slopes and _slope(layer, hull[-1], place) < slopes[-1]:
             hull.pop()
             slopes.pop()
@@ -167,8 +180,8 @@ def _slope(layer: Candidates, above: int, below: int) -> float:
     return float(rise / (layer.costs[above] - layer.costs[below]))
 
 
-def _at_most(layer: Candidates, rank: int) -> int:
-    return max(0, int(np.searchsorted(layer.ranks, rank, side="right")) - 1)
+def _at_least(layer: Candidates, rank: int) -> int:
+    return min(int(np.searchsorted(layer.ranks, rank)), len(layer.ranks) - 1)
 
 
 def _undominated(
