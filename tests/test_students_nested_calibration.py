@@ -86,6 +86,7 @@ def test_a_mask_of_another_shape_hides_nothing() -> None:
     assert second_moments(network, ["hidden"], [wide])["hidden"].rows == 6
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's, once
 @pytest.mark.parametrize("at_once", [1, 1 << 26])
 @pytest.mark.parametrize(
     "settings_of",
