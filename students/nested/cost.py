@@ -1,0 +1,123 @@
+"""What a network costs at any ranks: FLOPs of all of it at a stated input, two a multiply-add.
+
+Counted by torch's ``FlopCounterMode``: products of matrices, convolutions and attention, heads
+included; elementwise work, norms and lookups count nothing. A forward pass at any ranks tells all:
+the counter is read before and after each nested layer, and each layer's rows are noted, so that
+
+    flops(ranks) = total - Σ dense layer + Σ layer at its rank
+
+is exact, whatever form the layers run in while they are counted.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from students.errors import nearest
+from students.nested.base import NestedLayer
+from students.nested.calibration import call, in_evaluation
+from students.nested.errors import RankError
+from students.nested.ranks import Ranks, nested_layers
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Costs:
+    """``total`` dense FLOPs of the network, and how many ``rows`` each nested layer multiplies.
+
+    Rows are of all calls: a layer that runs twice has twice as many. One that this input does not
+    reach has none.
+    """
+
+    total: int
+    rows: Mapping[str, int]
+    layers: Mapping[str, NestedLayer]
+
+    def of_layer(self, name: str, rank: int, *, prepared: bool = True) -> int:
+        """FLOPs of one layer at a rank: in its cheapest form if ``prepared``, else in two products.
+
+        ``RankError`` for a layer there is not, and for a rank outside 1..R.
+        """
+        layer = self._named(name)
+        form = layer.cheapest(layer.checked(rank)) if prepared else "factored"
+        return self.rows[name] * layer.cost(rank, form)
+
+    def dense(self, name: str) -> int:
+        """FLOPs of the plain layer in its place."""
+        layer = self._named(name)
+        return self.rows[name] * layer.cost(layer.full_rank, "dense")
+
+    def flops(self, ranks: Ranks, *, prepared: bool = True) -> int:
+        """FLOPs of the whole network; layers that ``ranks`` does not name stay dense."""
+        wanted = dict.fromkeys(self.layers, ranks) if isinstance(ranks, int) else ranks
+        return self.total + sum(
+            self.of_layer(name, rank, prepared=prepared) - self.dense(name)
+            for name, rank in wanted.items()
+        )
+
+    def share(self, ranks: Ranks, *, prepared: bool = True) -> float:
+        """Share of the dense FLOPs; at most 1 if ``prepared``."""
+        return self.flops(ranks, prepared=prepared) / self.total
+
+    def _named(self, name: str) -> NestedLayer:
+        if name not in self.layers:
+            raise RankError(f"no nested layer is called {name!r}{nearest(name, self.layers)}")
+        return self.layers[name]
+
+
+def dense_costs(network: nn.Module, batch: Any) -> Costs:
+    """Costs of a network with nested layers on this batch, which is what it takes.
+
+    ``RankError`` for a network without nested layers.
+    """
+    layers = nested_layers(network)
+    rows, inside, before = dict.fromkeys(layers, 0), 0, 0
+
+    with ExitStack() as stack:
+        stack.enter_context(in_evaluation(network))
+        counter = stack.enter_context(counting())
+
+        def enter(layer: nn.Module, args: Any) -> None:  # noqa: ARG001
+            nonlocal before
+            before = counter.get_total_flops()
+
+        def leave(layer: nn.Module, args: Any, outputs: Tensor) -> None:  # noqa: ARG001
+            nonlocal inside
+            inside += counter.get_total_flops() - before
+            name = names[layer]
+            rows[name] += outputs.numel() // layers[name].dims[1]
+
+        names = {layer: name for name, layer in layers.items()}
+        for layer in layers.values():
+            stack.callback(layer.register_forward_pre_hook(enter).remove)
+            stack.callback(layer.register_forward_hook(leave).remove)
+        call(network, batch)
+        counted = counter.get_total_flops()
+    dense = sum(rows[name] * of.cost(of.full_rank, "dense") for name, of in layers.items())
+    return Costs(total=counted - inside + dense, rows=rows, layers=layers)
+
+
+def count_flops(network: nn.Module, batch: Any) -> int:
+    """FLOPs of the network as it runs here and now in evaluation, plain or nested."""
+    with in_evaluation(network), counting() as counter:
+        call(network, batch)
+        return int(counter.get_total_flops())
+
+
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Count what runs inside, attention and fused encoder layers with it on every device."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # fused forms have no formula, nor have
+    try:
+        # the attention kernels of a CPU: products of matrices have
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            yield counter
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
