@@ -8,17 +8,20 @@ beyond r: data-parallel training finds no unused parameters.
 (Rauba & van der Schaar, Nested Subspace Networks, arXiv 2509.17874.)
 """
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from students.nested.errors import NestedError, RankError
 from students.nested.forms import Form, cheapest_form, form_cost, product
+
+_Layer = TypeVar("_Layer", bound="NestedLayer")
 
 # By layer, not by name: two networks in one request never meet. A thread begins without any.
 ASKED: ContextVar[Mapping["NestedLayer", int] | None] = ContextVar("ranks asked for", default=None)
@@ -75,12 +78,11 @@ class NestedLayer(nn.Module, ABC):
     @abstractmethod
     def _factored(self, inputs: Tensor, rank: int) -> Tensor: ...
 
-    def _hold(self, up: Tensor, down: Tensor, bias: Tensor | None) -> Self:
+    def _hold(self, up: Tensor, down: Tensor, bias: Tensor | None) -> None:
         """Put these tensors in the place of the parameters."""
         self.up, self.down = nn.Parameter(up), nn.Parameter(down)
         if bias is not None:
             self.bias = nn.Parameter(bias)
-        return self
 
     def _factors(self, rank: int) -> tuple[Tensor, Tensor]:
         """B_r and A_r; the whole parameters at R, as a slice's gradient is filled with zeros."""
@@ -103,7 +105,7 @@ class NestedLayer(nn.Module, ABC):
         """Give the rank back if it is one of 1..R, else raise ``RankError``."""
         if not 1 <= rank <= self.full_rank:
             raise RankError(f"the rank must be in 1..{self.full_rank}, got {rank}")
-        return rank
+        return operator.index(rank)
 
     @property
     def rank_now(self) -> int:
@@ -216,13 +218,13 @@ class NestedLayer(nn.Module, ABC):
                 return False
         return True
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self: _Layer, mode: bool = True) -> _Layer:
         """As torch; what is prepared is forgotten when training begins."""
         if mode:
             self._prepared = {}
         return super().train(mode)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+    def _apply(self: _Layer, fn: Callable[..., Any], recurse: bool = True) -> _Layer:
         self._prepared = {}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self

@@ -1,7 +1,7 @@
 """Convolutions whose rank is chosen at run time."""
 
 import math
-from typing import Self, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -75,7 +75,7 @@ class NestedConv2d(NestedLayer):
         bias: Float[Tensor, " d_out"] | None,
         *,
         like: nn.Conv2d,
-    ) -> Self:
+    ) -> "NestedConv2d":
         """Make the layer of these tensors, with kernel, stride, padding and dilation of ``like``.
 
         ``NestedError`` for groups, padding by anything but zeros, and what does not fit together.
@@ -92,7 +92,8 @@ class NestedConv2d(NestedLayer):
             raise NestedError(
                 f"factors of a matrix {shapes} do not fit a convolution of {layer.dims[::-1]}"
             )
-        return layer._hold(up, down, bias)
+        layer._hold(up, down, bias)
+        return layer
 
     @property
     def dims(self) -> Pair:

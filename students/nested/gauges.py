@@ -52,5 +52,5 @@ class ColumnsGauge(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs as of the plain layer."""
         made = self.first(inputs.index_select(-1, self.rest))
-        found: Tensor = self.second(made + inputs.index_select(-1, self.kept))
+        found: Tensor = self.second(made.add_(inputs.index_select(-1, self.kept)))
         return found

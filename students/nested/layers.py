@@ -1,6 +1,6 @@
 """Linear layers and embeddings whose rank is chosen at run time, and convolutions beside them."""
 
-from typing import Self, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -51,7 +51,7 @@ class NestedLinear(NestedLayer):
         up: Float[Tensor, "d_out full_rank"],
         down: Float[Tensor, "full_rank d_in"],
         bias: Float[Tensor, " d_out"] | None,
-    ) -> Self:
+    ) -> "NestedLinear":
         """Make the layer of these tensors, which become its parameters without a copy.
 
         ``NestedError`` for shapes or dtypes that do not fit together.
@@ -59,7 +59,8 @@ class NestedLinear(NestedLayer):
         rank = shared_rank(up, down, bias)
         with torch.device("meta"):
             layer = cls(down.shape[1], up.shape[0], rank, bias=bias is not None)
-        return layer._hold(up, down, bias)
+        layer._hold(up, down, bias)
+        return layer
 
     @property
     def dims(self) -> Pair:
@@ -75,7 +76,7 @@ class NestedLinear(NestedLayer):
             return linear(product(up, down), self.bias)
         if form == "factored":
             return nn.Sequential(linear(down, None), linear(up, self.bias))
-        if self.in_features < self.out_features:
+        if self.in_features <= self.out_features:
             found = gauge(up, down, "columns")
             first, second = linear(found.mix.T, None), linear(found.wide.T, self.bias)
             return ColumnsGauge(first, second, found.kept, found.rest)
@@ -128,7 +129,7 @@ class NestedEmbedding(NestedLayer):
         bias: None = None,
         *,
         like: nn.Embedding,
-    ) -> Self:
+    ) -> "NestedEmbedding":
         """Make the layer of these tensors, with the padding of ``like``.
 
         ``NestedError`` for what does not fit together; ``SurgeryError`` for tables that rescale
@@ -138,7 +139,8 @@ class NestedEmbedding(NestedLayer):
         rank = shared_rank(up, down, bias)
         with torch.device("meta"):
             layer = cls(up.shape[0], down.shape[1], rank, padding_idx=like.padding_idx)
-        return layer._hold(up, down, None)
+        layer._hold(up, down, None)
+        return layer
 
     @property
     def dims(self) -> Pair:

@@ -40,7 +40,7 @@ def set_rank(network: nn.Module, wanted: Ranks) -> None:
 
     All or none: ``RankError`` for a rank outside 1..R and for a name that no nested layer has.
     """
-    for layer, rank in _chosen(nested_layers(network), wanted).items():
+    for layer, rank in chosen_ranks(nested_layers(network), wanted).items():
         layer.rank = rank
 
 
@@ -50,7 +50,7 @@ def using_ranks(network: nn.Module, wanted: Ranks) -> Iterator[None]:
 
     ``RankError`` as ``set_rank``.
     """
-    chosen = _chosen(nested_layers(network), wanted)
+    chosen = chosen_ranks(nested_layers(network), wanted)
     token = ASKED.set({**(ASKED.get() or {}), **chosen})
     try:
         yield
@@ -70,7 +70,7 @@ def prepare(network: nn.Module, points: Iterable[Ranks]) -> dict[str, dict[int, 
     layers = nested_layers(network)
     wanted: dict[str, set[int]] = {name: set() for name in layers}
     for point in points:
-        chosen = _chosen(layers, point)
+        chosen = chosen_ranks(layers, point)
         for name, layer in layers.items():
             wanted[name].add(chosen.get(layer, layer.rank))
     return {name: layer.prepare(wanted[name]) for name, layer in layers.items()}
@@ -82,9 +82,9 @@ def unprepare(network: nn.Module) -> None:
         layer.unprepare()
 
 
-def _chosen(layers: Mapping[str, NestedLayer], wanted: Ranks) -> dict[NestedLayer, int]:
+def chosen_ranks(layers: Mapping[str, NestedLayer], wanted: Ranks) -> dict[NestedLayer, int]:
     """Ranks by layer, all of them checked before anything is changed."""
-    if isinstance(wanted, int):
+    if not isinstance(wanted, Mapping):
         wanted = dict.fromkeys(layers, wanted)
     chosen = {}
     for name, rank in wanted.items():

@@ -1,0 +1,38 @@
+"""A nested network at one choice of ranks as a plain network, for exporters and other programs."""
+
+import copy
+
+from torch import nn
+
+from students.nested.forms import Form
+from students.nested.ranks import Ranks, chosen_ranks, nested_layers
+
+# Torch's own fast paths read the weight of these layers' children instead of calling them.
+READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+def materialise(network: nn.Module, wanted: Ranks) -> nn.Module:
+    """Copy the network with torch's own layers in place of nested ones, each in its cheapest form.
+
+    One layer, two, or a gauge (``students.nested.gauges``), as the layer's rank has it. A layer
+    that ``wanted`` does not name is taken at the rank of here and now. The network stays as it is,
+    and the copy shares nothing with it. Where torch reads a layer's weight itself, in its
+    attention and encoder layers, the form is dense.
+    ``RankError`` as ``set_rank``.
+    """
+    layers = nested_layers(network)
+    chosen = chosen_ranks(layers, wanted)
+    read = _read(network)
+    plain: dict[int, nn.Module] = {}
+    for layer in layers.values():
+        rank = chosen.get(layer, layer.rank_now)
+        form: Form = "dense" if id(layer) in read else layer.cheapest(rank)
+        plain[id(layer)] = layer.plain(rank, form)
+    # what a deep copy meets again it takes from here: no factors are copied in vain
+    made: nn.Module = copy.deepcopy(network, plain)
+    return made
+
+
+def _read(network: nn.Module) -> set[int]:
+    parents = (module for module in network.modules() if isinstance(module, READERS))
+    return {id(child) for parent in parents for child in parent.children()}
