@@ -234,17 +234,17 @@ def test_every_rank_learns_from_the_dense_networks_logits() -> None:
 
 
 def test_stored_features_are_matched_by_squares_over_their_scale() -> None:
-    rows, aims = torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[3.0, 4.0], [0.0, 2.0]])
-    # (4 + 4 + 0 + 9) / 4 = 4.25
+    rows, aims = torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[3.0, 4.0], [0.0, 3.0]])
+    # (4 + 4 + 0 + 16) / 4 = 6
     alone = objective(weighing="equal", ce_weight=0.0, target_weight=3.0, scale=2.0)
     given = {"targets": aims}
     call = given_back(rows)
-    assert float(alone.step(call, given, at=0).loss) == pytest.approx(2 * 3 * 4.25 / 4)
+    assert float(alone.step(call, given, at=0).loss) == pytest.approx(2 * 3 * 6 / 4)
     both = objective(weighing="equal", ce_weight=0.5, target_weight=3.0, scale=2.0)
     given["labels"] = torch.tensor([1, 0])
     call = given_back({"rows": rows, "logits": aims})
     ce = float(label_loss(aims, given["labels"]))
-    assert float(both.step(call, given, at=0).loss) == pytest.approx(2 * (3 * 4.25 / 4 + ce / 2))
+    assert float(both.step(call, given, at=0).loss) == pytest.approx(2 * (3 * 6 / 4 + ce / 2))
     with pytest.raises(
         NestedError, match="rows and logits are to be learned, and the network gives one"
     ):
@@ -279,7 +279,7 @@ def test_texts_count_the_positions_that_have_a_label_and_those_of_the_mask() -> 
     mask = torch.tensor([[True, True, False], [True, False, False]])
     few = [torch.stack([x[at] for at in kept]) for x in (logits, aims)]
     masked = float(soft_loss(logits, aims, mask, temperature=2.0))
-    assert masked == pytest.approx(float(kl(*few, 2.0)), rel=1e-5)
+    assert masked == pytest.approx(float(kl(few[0], few[1], 2.0)), rel=1e-5)
     everything = float(soft_loss(logits, aims, None, temperature=2.0))
     assert everything == pytest.approx(float(kl(logits.view(6, 5), aims.view(6, 5), 2.0)), rel=1e-5)
     assert everything != pytest.approx(masked, rel=1e-2)

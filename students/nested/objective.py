@@ -104,6 +104,8 @@ class NestedObjective(nn.Module):
     (weight decay would draw them to 0). Draws depend on ``seed`` and on the step alone.
     """
 
+    log_variances: nn.Parameter  # of "uncertainty" and "clamped"; the others have none
+
     def __init__(self, recipe: NestedRecipe, *, count: int, steps: int, seed: int) -> None:
         super().__init__()
         self.recipe = recipe
