@@ -1,5 +1,6 @@
 """Nested layers of known factors, and what they are held against."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,9 +37,9 @@ def linear(d_in: int, d_out: int, rank: int, *, seed: int = 0) -> NestedLinear:
     return NestedLinear.from_factors(up, down, drawn(seed + 2, d_out))
 
 
-def conv(channels: int, d_out: int, rank: int, kernel: int, **settings: Any) -> NestedConv2d:
+def conv(channels: int, d_out: int, rank: int, kernel: Any, **settings: Any) -> NestedConv2d:
     like = nn.Conv2d(channels, d_out, kernel, **settings)
-    down = drawn(1, rank, channels * kernel**2)
+    down = drawn(1, rank, channels * math.prod(like.kernel_size))
     return NestedConv2d.from_factors(drawn(0, d_out, rank), down, drawn(2, d_out), like=like)
 
 

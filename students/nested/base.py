@@ -12,27 +12,19 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from students.nested.errors import NestedError, RankError
+from students.nested.errors import RankError
 from students.nested.forms import Form, cheapest_form, form_cost, product
+from students.nested.kept import Kept, marks_of, when_they_learn
 
 _Layer = TypeVar("_Layer", bound="NestedLayer")
 
 # By layer, not by name: two networks in one request never meet. A thread begins without any.
 ASKED: ContextVar[Mapping["NestedLayer", int] | None] = ContextVar("ranks asked for", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A plain layer, and the parameters it was made of as they were then."""
-
-    plain: nn.Module
-    marks: tuple[tuple[str, Tensor, int, int], ...]  # name, tensor, version, place in memory
 
 
 class NestedLayer(nn.Module, ABC):
@@ -56,7 +48,8 @@ class NestedLayer(nn.Module, ABC):
             raise RankError(f"the full rank must be at least 1, got {full_rank}")
         self.full_rank = full_rank
         self._rank = full_rank
-        self._prepared: dict[int, _Prepared] = {}
+        self._prepared: dict[int, Kept] = {}
+        self._watched: list[Tensor] = []
         self.up = nn.Parameter(torch.randn(rows, full_rank) / full_rank**0.5)
         self.down = nn.Parameter(torch.randn(full_rank, columns) * spread)
         self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if biased else None)
@@ -134,9 +127,9 @@ class NestedLayer(nn.Module, ABC):
             and not torch.is_grad_enabled()
             and not torch.compiler.is_compiling()
         ):
-            prepared = self._prepared.get(rank)
-            if prepared is not None and self._unchanged(prepared):
-                found: Tensor = prepared.plain.forward(inputs)  # hooks are the nested layer's own
+            kept = self._prepared.get(rank)
+            if kept is not None and kept.holds(self._parameters):
+                found: Tensor = kept.plain.forward(inputs)  # hooks are the nested layer's own
                 return found
         return self._factored(inputs, rank)
 
@@ -172,17 +165,21 @@ class NestedLayer(nn.Module, ABC):
     def prepare(self, ranks: set[int]) -> dict[int, Form]:
         """Keep the cheapest form of these ranks and of no others; say which it is of each.
 
-        Training, changed parameters and moves to another device or dtype end that.
+        Training, changed parameters and moves to another device or dtype end that. A fused
+        optimiser's step with gradients that came before this goes unseen: prepare after it.
         ``RankError`` for a rank outside 1..R.
         """
         forms = {rank: self.cheapest(self.checked(rank)) for rank in sorted(ranks)}
-        held = self._prepared
-        made: dict[int, _Prepared] = {}
+        marks = marks_of(self._parameters)
+        made: dict[int, Kept] = {}
         for rank, form in forms.items():
             if form == "factored":
                 continue  # slices serve
-            old = held.get(rank)
-            made[rank] = old if old and self._unchanged(old) else self._make(rank, form)
+            old = self._prepared.get(rank)
+            if old is None or not old.holds(self._parameters):
+                old = Kept(self.plain(rank, form).requires_grad_(False).eval(), marks)
+            made[rank] = old
+        when_they_learn(self._parameters, self._watched, self.unprepare)
         self._prepared = made
         return forms
 
@@ -193,30 +190,7 @@ class NestedLayer(nn.Module, ABC):
     @property
     def prepared(self) -> tuple[int, ...]:
         """The ranks of kept forms that are still true."""
-        return tuple(rank for rank, kept in self._prepared.items() if self._unchanged(kept))
-
-    def _make(self, rank: int, form: Form) -> _Prepared:
-        named = [(name, tensor) for name, tensor in self._parameters.items() if tensor is not None]
-        if any(tensor.is_inference() for _, tensor in named):
-            raise NestedError(
-                "parameters made under torch.inference_mode do not tell when they change, so that "
-                "nothing can be prepared of them; make the network outside of it"
-            )
-        marks = tuple((name, t, t._version, t.data_ptr()) for name, t in named)
-        return _Prepared(self.plain(rank, form).requires_grad_(False).eval(), marks)
-
-    def _unchanged(self, prepared: _Prepared) -> bool:
-        """Whether the parameters are those tensors still, at that version and in that place.
-
-        An optimiser's step raises the version; averages that are swapped in change the place.
-        """
-        held = self._parameters
-        for name, tensor, version, place in prepared.marks:
-            if held[name] is not tensor:
-                return False
-            if tensor._version != version or tensor.data_ptr() != place:
-                return False
-        return True
+        return tuple(rank for rank, kept in self._prepared.items() if kept.holds(self._parameters))
 
     def train(self: _Layer, mode: bool = True) -> _Layer:
         """As torch; what is prepared is forgotten when training begins."""
@@ -246,4 +220,4 @@ class NestedLayer(nn.Module, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies begin without prepared forms: their parameters' versions begin anew."""
-        return {**self.__dict__, "_prepared": {}}
+        return {**self.__dict__, "_prepared": {}, "_watched": []}
