@@ -23,6 +23,7 @@ from students.nested.budgets import (
     set_budget,
     using_budget,
 )
+from students.nested.cost import count_flops, dense_costs
 from students.nested.errors import BudgetError, CalibrationError, NestedError, OtherSurgeryError
 from students.nested.layers import NestedLinear
 from students.nested.ranks import nested_layers, prepare, ranks, set_rank
@@ -78,6 +79,18 @@ def test_the_path_of_a_network_is_the_greedy_one_through_its_damages() -> None:
             share=share,
             measured_at="",
         )
+
+
+def test_shares_of_counted_costs_are_those_of_the_network_that_runs() -> None:
+    model = network()
+    costs = dense_costs(model, torch.zeros(5, 8))
+    path = find_path(model, DAMAGES, cost=costs.of_layer, share=costs.share, measured_at="5 rows")
+    assert path.points == found_path(model).points
+    attach(model, path)
+    prepare(model, [point.ranks for point in path.points])
+    for point in path.points:
+        with using_budget(model, point.share):
+            assert count_flops(model, torch.zeros(5, 8)) == pytest.approx(point.share * 5 * 432)
 
 
 def test_a_budget_takes_the_largest_point_that_costs_no_more() -> None:
