@@ -1,0 +1,177 @@
+"""Nested layers against plain ones, and switching between prepared budgets. Prints JSON.
+
+Every ratio is the median over rounds in which both sides run in turn, each as often as fills some
+milliseconds: times swing on a shared machine, their ratios less. The bars are of a text's 128
+tokens, the worst of BERT's and MiniLM's layers; other numbers of rows stand below them, with what
+a gauge takes beside the two other forms at ranks where it is chosen.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from students.nested.forms import Form
+from students.nested.layers import NestedLinear
+from students.nested.ranks import nested_layers, prepare, set_rank, using_ranks
+
+SIZES = ((384, 384), (384, 1536), (1536, 384), (768, 3072), (3072, 768))
+TOKENS, ROWS = 128, (1, 32, 128, 1024)
+ROUNDS, SECONDS = 41, 4e-3  # of a turn, at least
+WIDTH, DEEP = 768, 12
+BUDGETS = (WIDTH // 3, WIDTH)  # ranks of all layers
+
+Call = Callable[[], Any]
+
+
+def taken(call: Call, times: int) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - began) / times
+
+
+def ratio(call: Call, against: Call) -> float:
+    """Time of one call over that of the other."""
+    times = max(1, int(SECONDS / min(taken(call, 2) for _ in range(3))))
+    found = []
+    for turn in range(ROUNDS):
+        sides = (call, against) if turn % 2 else (against, call)
+        took = {side: taken(side, times) for side in sides}
+        found.append(took[call] / took[against])
+    return statistics.median(found)
+
+
+def layer_of(d_in: int, d_out: int) -> NestedLinear:
+    layer = NestedLinear(d_in, d_out, min(d_in, d_out)).eval()
+    layer.rank = layer.full_rank // 3
+    return layer
+
+
+def against_two(d_in: int, d_out: int, rows: Tensor) -> float:
+    """At a third of the full rank, by slices of the factors, against two layers of those sizes."""
+    layer = layer_of(d_in, d_out)
+    first = nn.Linear(d_in, layer.rank, bias=False)
+    second = nn.Linear(layer.rank, d_out)
+    return ratio(partial(layer, rows), lambda: second(first(rows)))
+
+
+def against_dense(d_in: int, d_out: int, rows: Tensor) -> float:
+    """Prepared at the full rank, against the dense layer."""
+    layer = layer_of(d_in, d_out)
+    layer.rank = layer.full_rank
+    layer.prepare({layer.rank})
+    return ratio(partial(layer, rows), partial(nn.Linear(d_in, d_out), rows))
+
+
+def gauge_against(form: Form, share: float, d_in: int, d_out: int, rows: Tensor) -> float:
+    """A gauge of a share of the full rank, against another form of the same rank."""
+    layer = layer_of(d_in, d_out)
+    rank = int(share * layer.full_rank)
+    gauge, other = layer.plain(rank, "gauge"), layer.plain(rank, form)
+    return ratio(partial(gauge, rows), partial(other, rows))
+
+
+def by_size(measure: Callable[[int, int, Tensor], float], rows: int) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        f"{d_in} -> {d_out}": round(
+            measure(d_in, d_out, torch.randn(rows, d_in, generator=generator)), 3
+        )
+        for d_in, d_out in SIZES
+    }
+
+
+class Block(nn.Module):
+    """The six linear layers of a transformer's block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.ModuleList(NestedLinear(WIDTH, WIDTH, WIDTH) for _ in range(4))
+        self.up = NestedLinear(WIDTH, 4 * WIDTH, WIDTH)
+        self.down = NestedLinear(4 * WIDTH, WIDTH, WIDTH)
+
+
+def switching() -> dict[str, float]:
+    """Milliseconds of a switch, by setting it and for one request, and seconds to prepare."""
+    network = nn.Sequential(*(Block() for _ in range(DEEP))).eval()
+    names = list(nested_layers(network))
+    began = time.perf_counter()
+    prepare(network, BUDGETS)
+    prepared = time.perf_counter() - began
+    wanted = [dict.fromkeys(names, rank) for rank in BUDGETS]
+
+    def request() -> None:
+        with using_ranks(network, wanted[0]):
+            pass
+
+    def there_and_back() -> None:
+        for each in wanted:
+            set_rank(network, each)
+
+    sets = [taken(there_and_back, 10) / 2 for _ in range(ROUNDS)]
+    requests = [taken(request, 10) for _ in range(ROUNDS)]
+    return {
+        "layers": len(names),
+        "set_rank, ms": round(1e3 * statistics.median(sets), 3),
+        "using_ranks, ms": round(1e3 * statistics.median(requests), 3),
+        "prepare two budgets, s": round(prepared, 2),
+    }
+
+
+def report() -> dict[str, Any]:
+    two = {rows: by_size(against_two, rows) for rows in ROWS}
+    dense = {rows: by_size(against_dense, rows) for rows in ROWS}
+    switch = switching()
+    gauges = {
+        f"{rows} rows, rank {share:g} R, time of gauge / {form}": by_size(
+            partial(gauge_against, form, share), rows
+        )
+        for rows in (32, 1024)
+        for share in (0.3, 0.5, 0.7)
+        for form in ("factored", "dense")
+    }
+    return {
+        "bars": [
+            {
+                "what": "nested layer at rank R/3 / two plain layers (time, worst size)",
+                "measured": max(two[TOKENS].values()),
+                "bar": 1.05,
+                "better": "less",
+            },
+            {
+                "what": "nested layer prepared at full rank / dense layer (time, worst size)",
+                "measured": max(dense[TOKENS].values()),
+                "bar": 1.05,
+                "better": "less",
+            },
+            {
+                "what": "switching a 12-layer network between prepared budgets (ms)",
+                "measured": max(switch["set_rank, ms"], switch["using_ranks, ms"]),
+                "bar": 5.0,
+                "better": "less",
+            },
+        ],
+        "nested / two plain layers": {f"{rows} rows": found for rows, found in two.items()},
+        "prepared at full rank / dense": {f"{rows} rows": found for rows, found in dense.items()},
+        "switching": switch,
+        "gauges": gauges,
+        "threads": torch.get_num_threads(),
+        "versions": {"torch": torch.__version__},
+    }
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        json.dump(report(), sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
