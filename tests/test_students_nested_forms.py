@@ -84,6 +84,8 @@ def test_a_gauge_is_never_dearer_and_the_chosen_form_near_the_cheapest(
     assert (factored > dense) == (rank > break_even(d_in, d_out))
     chosen = form_cost(d_in, d_out, rank, cheapest_form(d_in, d_out, rank))
     assert chosen <= min(factored, dense)
+    without = cheapest_form(d_in, d_out, rank, gauges=False)
+    assert form_cost(d_in, d_out, rank, without) == min(factored, dense)
     assert chosen <= spared / 0.9
 
 

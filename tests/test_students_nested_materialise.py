@@ -151,6 +151,11 @@ def test_each_layer_is_in_its_cheapest_form() -> None:
         assert plain[name].out_features == layers[name].out_features
     assert plain["window"].out_channels == 16
     assert plain["table"].embedding_dim == 4
+    bare = dict(materialise(nn.ModuleDict(layers), 3, gauges=False).named_children())
+    assert [type(layer) for layer in bare.values()] == [
+        nn.Sequential, nn.Sequential, nn.Sequential, nn.Sequential, nn.Sequential, nn.Sequential,
+        nn.Embedding,
+    ]  # fmt: skip
 
 
 def test_unnamed_layers_are_taken_at_the_ranks_of_here_and_now() -> None:

@@ -153,9 +153,9 @@ class NestedLayer(nn.Module, ABC):
 
     # --- forms ------------------------------------------------------------------------------------
 
-    def cheapest(self, rank: int) -> Form:
-        """Give the form of the fewest FLOPs at this rank."""
-        return cheapest_form(*self.dims, rank)
+    def cheapest(self, rank: int, *, gauges: bool = True) -> Form:
+        """Give the form of the fewest FLOPs at this rank, a gauge only if they are allowed."""
+        return cheapest_form(*self.dims, rank, gauges=gauges)
 
     def cost(self, rank: int, form: Form) -> int:
         """FLOPs of one row of inputs (of one output position of a convolution)."""

@@ -44,7 +44,7 @@ def form_cost(d_in: int, d_out: int, rank: int, form: Form) -> int:
     return 2 * rank * (d_in + d_out - (rank if form == "gauge" else 0))
 
 
-def cheapest_form(d_in: int, d_out: int, rank: int) -> Form:
+def cheapest_form(d_in: int, d_out: int, rank: int, *, gauges: bool = True) -> Form:
     """Give the form of the fewest FLOPs; a gauge must save 5 % of factored and 10 % of dense.
 
     So costs are not quite monotone in the rank: the first rank in gauge form costs up to 5 % less
@@ -53,7 +53,7 @@ def cheapest_form(d_in: int, d_out: int, rank: int) -> Form:
     factored, dense, spared = (
         form_cost(d_in, d_out, rank, form) for form in ("factored", "dense", "gauge")
     )
-    fits = rank < min(d_in, d_out)
+    fits = gauges and rank < min(d_in, d_out)
     if fits and spared <= OF_FACTORED * factored and spared <= OF_DENSE * dense:
         return "gauge"
     return "dense" if dense <= factored else "factored"

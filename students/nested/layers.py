@@ -147,7 +147,7 @@ class NestedEmbedding(NestedLayer):
         """(rows, d)."""
         return self.num_embeddings, self.embedding_dim
 
-    def cheapest(self, rank: int) -> Form:  # noqa: ARG002
+    def cheapest(self, rank: int, *, gauges: bool = True) -> Form:  # noqa: ARG002
         """A table, always."""
         return "dense"
 

@@ -11,13 +11,16 @@ from students.nested.ranks import Ranks, chosen_ranks, nested_layers
 READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
-def materialise(network: nn.Module, wanted: Ranks) -> nn.Module:
+def materialise(network: nn.Module, wanted: Ranks, *, gauges: bool = True) -> nn.Module:
     """Copy the network with torch's own layers in place of nested ones, each in its cheapest form.
 
     One layer, two, or a gauge (``students.nested.gauges``), as the layer's rank has it. A layer
     that ``wanted`` does not name is taken at the rank of here and now. The network stays as it is,
     and the copy shares nothing with it. Where torch reads a layer's weight itself, in its
     attention and encoder layers, the form is dense.
+
+    A gauge saves FLOPs by a gather. In torch that pays; onnxruntime gathers so slowly that a
+    network without gauges, of more FLOPs, answers sooner there.
     ``RankError`` as ``set_rank``.
     """
     layers = nested_layers(network)
@@ -26,7 +29,7 @@ def materialise(network: nn.Module, wanted: Ranks) -> nn.Module:
     plain: dict[int, nn.Module] = {}
     for layer in layers.values():
         rank = chosen.get(layer, layer.rank_now)
-        form: Form = "dense" if id(layer) in read else layer.cheapest(rank)
+        form: Form = "dense" if id(layer) in read else layer.cheapest(rank, gauges=gauges)
         plain[id(layer)] = layer.plain(rank, form)
     # what a deep copy meets again it takes from here: no factors are copied in vain
     made: nn.Module = copy.deepcopy(network, plain)
