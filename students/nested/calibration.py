@@ -2,14 +2,16 @@
 
 A batch is what the network takes: a mapping (called with ``**``), a tuple or list (with ``*``) or a
 tensor. Batches are read one after the other and forgotten. What is held is d_in² numbers of 8 bytes
-a layer, summed in float64 on the device of the inputs: for the MLP blocks of BERT-base 0.96 GB
-together. Who has less memory asks for a few layers at a time.
+a layer (k² of inputs seen through k directions), summed in float64 on the device of the inputs: for
+the MLP blocks of BERT-base 0.96 GB, through 768 directions 0.11 GB. Who has less memory asks for a
+few layers at a time.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -65,14 +67,20 @@ def in_evaluation(network: nn.Module) -> Iterator[None]:
 
 
 def second_moments(
-    network: nn.Module, layers: Iterable[str], batches: Iterable[Any]
+    network: nn.Module,
+    layers: Iterable[str],
+    batches: Iterable[Any],
+    *,
+    through: Mapping[str, Float64[Tensor, "_ _"]] = MappingProxyType({}),
 ) -> dict[str, Moment]:
     """Moments of what these layers read when the network runs in evaluation on the batches.
 
     Rows are the inputs of linear layers whatever their leading axes, a convolution's patches at
     every output position with their zero padding, and tokens, as one-hot rows. Where a batch (or a
     mapping in it) has an ``attention_mask`` of (rows, tokens), tokens of mask 0 do not count in
-    inputs of (rows, tokens, d_in) or (rows · tokens, d_in); other inputs count whole.
+    inputs of (rows, tokens, d_in) or (rows · tokens, d_in); other inputs count whole. Of a layer
+    named in ``through``, whose columns are k directions (d_in, k), the moments are those of xᵀ
+    ``through``, (k, k).
 
     ``CalibrationError`` for no batches, and by its name for a layer that is not there, that reads
     nothing, or that reads NaN or infinity (the first one on the way that does).
@@ -84,7 +92,7 @@ def second_moments(
         for name in layers:
             if name not in modules:
                 raise CalibrationError(f"no layer is called {name!r}{nearest(name, modules)}")
-            gatherers[name] = _Gatherer(order)
+            gatherers[name] = _Gatherer(order, through.get(name))
             hook = modules[name].register_forward_pre_hook(gatherers[name], with_kwargs=True)
             stack.callback(hook.remove)
         stack.enter_context(in_evaluation(network))
@@ -105,8 +113,9 @@ def second_moments(
 class _Gatherer:
     """A hook before one layer that sums over what the layer reads."""
 
-    def __init__(self, order: Iterator[int]) -> None:
+    def __init__(self, order: Iterator[int], through: Tensor | None) -> None:
         self.order = order
+        self.through = through
         self.first = -1  # its place among the layers by their first calls
         self.rows = 0
         self.sums: Tensor | None = None
@@ -135,6 +144,8 @@ class _Gatherer:
 
     def _add(self, rows: Float[Tensor, "rows d_in"]) -> None:
         wide = rows.double()
+        if self.through is not None:
+            wide = wide @ self.through.to(wide.device)
         if self.sums is None:
             width = wide.shape[1]
             self.sums = torch.zeros(width, width, dtype=torch.float64, device=wide.device)

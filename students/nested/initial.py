@@ -15,6 +15,9 @@ A C of few rows is shrunk: (1 - a) C + a m I. Let E be the error on C and F = �
 factors have the least (1 - a) E + a m F and the SVD's the least F; so with a < 1 the shrunk
 factors' E is still no larger than the SVD's, at any rank and for any a.
 
+Of its inputs W reads no more than what lies in its row space. Where d_out < d_in, C is needed in
+those d_out directions Q alone (``row_space``): W = (W Q) Qᵀ, and Qᵀ C Q is the moment of Qᵀ x.
+
 All is found in float64, by symmetric eigendecompositions of the smaller side: for 3072 x 768 half
 the time of a float32 SVD.
 """
@@ -73,6 +76,13 @@ def whitened_factors(
     basis, core = torch.linalg.qr(wide)
     directions = _principal(_outputs(core, moment), rank)
     return _balanced(basis @ directions, directions.T @ core, like=weight)
+
+
+@torch.no_grad()
+def row_space(weight: Float[Tensor, "d_out d_in"]) -> Float64[Tensor, "d_in d_out"]:
+    """Orthonormal directions of all inputs that a W with d_out <= d_in does not map to 0."""
+    directions: Tensor = torch.linalg.qr(weight.double().T)[0]
+    return directions
 
 
 def shrink(
