@@ -91,8 +91,8 @@ def torchvision_vit() -> nn.Module:
     sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 24, "num_classes": 5}
 
     def build() -> nn.Module:
-        network = VisionTransformer(image_size=16, patch_size=4, **sizes)
-        nn.init.normal_(network.heads.head.weight)  # 0 at first
+        network: nn.Module = VisionTransformer(image_size=16, patch_size=4, **sizes)
+        nn.init.normal_(network.get_parameter("heads.head.weight"))  # 0 at first
         return network
 
     return _made(build)

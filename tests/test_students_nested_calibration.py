@@ -37,12 +37,9 @@ class Reader(nn.Module):
 
 
 def texts() -> list[dict[str, Tensor]]:
-    long = {
-        "input_ids": torch.tensor([[1, 2, 3], [1, 5, 0]]),
-        "attention_mask": [[1, 1, 1], [1, 1, 0]],
-    }
-    short = {"input_ids": torch.tensor([[2, 0]]), "attention_mask": [[1, 0]]}
-    return [{**b, "attention_mask": torch.tensor(b["attention_mask"])} for b in (long, short)]
+    long, hidden = torch.tensor([[1, 2, 3], [1, 5, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    short = {"input_ids": torch.tensor([[2, 0]]), "attention_mask": torch.tensor([[1, 0]])}
+    return [{"input_ids": long, "attention_mask": hidden}, short]
 
 
 def test_padding_is_left_out_and_tokens_are_counted_by_hand() -> None:
@@ -167,7 +164,7 @@ def test_hooks_and_modes_are_restored_when_the_network_fails() -> None:
 def test_nan_is_told_of_the_first_layer_that_reads_it() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
     with torch.no_grad():
-        network[0].weight[1, 1] = float("inf")
+        network.get_parameter("0.weight")[1, 1] = float("inf")
     with pytest.raises(CalibrationError, match=r"^1: NaN or infinity among what it reads"):
         second_moments(network, ["2", "1", "0"], [drawn(3, 2)])
     bad = drawn(3, 2)
@@ -183,7 +180,7 @@ def test_what_says_nothing_is_refused() -> None:
     with pytest.raises(CalibrationError, match="no layer is called 'hiden'; did you mean 'hidden'"):
         second_moments(network, ["hiden"], texts())
     aside = nn.ModuleDict({"used": nn.Linear(2, 2), "aside": nn.Linear(2, 2)})
-    aside.forward = aside["used"].forward  # type: ignore[assignment]
+    aside.forward = aside["used"].forward
     with pytest.raises(CalibrationError, match="aside: no calibration batch reaches this layer"):
         second_moments(aside, ["aside"], [drawn(3, 2)])
     hidden = {**texts()[0], "attention_mask": torch.zeros(2, 3)}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from students.nested.errors import CalibrationError, OtherSurgeryError
 from students.nested.norms import NormStatistics, load_norms, measure_norms, using_norms
@@ -29,6 +30,12 @@ def network() -> nn.Sequential:
     ).train()
 
 
+def norm_of(net: nn.Module, name: str) -> _BatchNorm:
+    norm = net.get_submodule(name)
+    assert isinstance(norm, _BatchNorm)
+    return norm
+
+
 def test_statistics_are_numpys_over_all_rows_of_batches_of_any_size() -> None:
     batches = [images(5, 0), images(2, 1), images(9, 2) + 50]
     found = measure_norms(network(), batches)
@@ -42,14 +49,17 @@ def test_of_one_batch_they_are_what_torch_itself_would_keep() -> None:
     net, batch = network().eval(), images(6, 0)
     found = measure_norms(net, [batch])
     plain = network().eval()
-    for norm in (plain[0], plain[3], plain[6]):
+    norms = {name: norm_of(plain, name) for name in ("0", "3", "6")}
+    for norm in norms.values():
         norm.momentum = None  # a cumulative average
         norm.train()
     plain(batch)
-    for name in ("0", "3", "6"):
-        norm = plain.get_submodule(name)
-        np.testing.assert_allclose(found.of[name][0], norm.running_mean, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(found.of[name][1], norm.running_var, rtol=1e-5)
+    for name, norm in norms.items():
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None
+        assert variance is not None
+        np.testing.assert_allclose(found.of[name][0], mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.of[name][1], variance, rtol=1e-5)
 
 
 def test_measuring_changes_nothing_and_draws_no_dropout() -> None:
@@ -64,7 +74,7 @@ def test_measuring_changes_nothing_and_draws_no_dropout() -> None:
     assert [module.training for module in net] == [True, True, True, False, True, True, True]
     with pytest.raises(RuntimeError):
         measure_norms(net, [images(4, 0), torch.zeros(2, 2, 4, 4)])
-    assert int(net[0].num_batches_tracked) == 0
+    assert int(net.get_buffer("0.num_batches_tracked")) == 0
     assert net[0].training
     assert not any(module._forward_pre_hooks for module in net)
 
@@ -163,4 +173,4 @@ def test_statistics_of_another_network_are_refused_whole() -> None:
         using_norms(net, narrow),
     ):
         pass
-    assert float(net[0].running_mean.abs().max()) == 0.0
+    assert float(net.get_buffer("0.running_mean").abs().max()) == 0.0

@@ -150,11 +150,15 @@ def test_the_moment_of_a_narrowing_layer_is_taken_where_it_reads() -> None:
     network = nn.Sequential(nn.Linear(12, 5))
     batches = [torch.randn(4000, 12) * torch.linspace(1, 3, 12)]
     moment = second_moments(network, ["0"], batches)["0"]
-    expected = whitened_factors(network[0].weight, shrink(moment.mean, 10**12)[0], 5)
+    expected = whitened_factors(
+        network.get_parameter("0.weight"), shrink(moment.mean, 10**12)[0], 5
+    )
     nest(network, "all", init="whitened", calibration=batches)
     for rank in range(1, 6):
         aim = expected.up[:, :rank] @ expected.down[:rank]
-        np.testing.assert_allclose(network[0].weight_at(rank).detach(), aim.detach(), atol=2e-3)
+        np.testing.assert_allclose(
+            nested_layers(network)["0"].weight_at(rank).detach(), aim.detach(), atol=2e-3
+        )
 
 
 def test_little_memory_takes_more_passes_and_gives_the_same(
@@ -225,17 +229,16 @@ def test_ranks_that_no_layer_has_are_refused_before_anything_is_changed(
 
 def test_modes_gradients_biases_and_dtypes_stay() -> None:
     network = plain().bfloat16().train()
-    network[0].weight.requires_grad_(False)
+    network.get_parameter("0.weight").requires_grad_(False)
     network[1].eval()
-    bias = network[0].bias.detach().clone()
+    bias = network.get_parameter("0.bias").detach().clone()
     nest(network, "all")
     assert [layer.training for layer in network] == [True, False]
-    assert network[0].up.dtype == torch.bfloat16
-    assert not network[0].up.requires_grad
-    assert not network[0].down.requires_grad
-    assert network[0].bias.requires_grad
-    assert network[1].up.requires_grad
-    np.testing.assert_array_equal(network[0].bias.detach().float(), bias.float())
+    held = dict(network.named_parameters())
+    assert held["0.up"].dtype == torch.bfloat16
+    learns = {name: parameter.requires_grad for name, parameter in held.items()}
+    assert [name for name, does in learns.items() if not does] == ["0.up", "0.down"]
+    np.testing.assert_array_equal(held["0.bias"].detach().float(), bias.float())
 
 
 def test_a_second_surgery_adds_to_the_first() -> None:
@@ -255,13 +258,12 @@ def test_gpt2s_turned_weights_are_turned_back() -> None:
     rows = torch.randn(2, 3, 16)
     turned = usual(layer)
     np.testing.assert_allclose(turned(rows).detach(), layer(rows).detach(), atol=1e-5)
-    assert tuple(turned.weight.shape) == (64, 16)
+    assert tuple(turned.get_parameter("weight").shape) == (64, 16)
 
 
 def test_torchs_fused_encoder_layer_gives_the_same_and_is_told_of() -> None:
     torch.manual_seed(0)
-    network = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True).eval()
-    network = nn.Sequential(network)
+    network = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)).eval()
     rows = torch.randn(2, 5, 8)
     before = answer(network, rows)
     surgery = nest(network, ("mlp", "attention"))

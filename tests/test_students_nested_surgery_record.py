@@ -91,9 +91,9 @@ def test_copies_keep_the_record_and_the_check_and_parts_may_be_loaded() -> None:
     twin = copy.deepcopy(network)
     assert surgery_of(twin) == surgery_of(network)
     with torch.no_grad():
-        twin.blocks[0].mlp.fc1.up.zero_()
+        twin.get_parameter("blocks.0.mlp.fc1.up").zero_()
     network.load_state_dict(twin.state_dict())
-    assert float(network.blocks[0].mlp.fc1.up.detach().abs().max()) == 0.0
+    assert float(network.get_parameter("blocks.0.mlp.fc1.up").detach().abs().max()) == 0.0
     with pytest.raises(OtherSurgeryError):
         twin.load_state_dict(deit().state_dict())
     head = {name: tensor for name, tensor in twin.state_dict().items() if name.startswith("head")}
@@ -112,7 +112,7 @@ def test_a_surgery_of_another_network_is_refused_and_changes_nothing() -> None:
     both = nest(deit(), ("mlp", "head"))
     with pytest.raises(OtherSurgeryError, match="head is 16 -> 5 there"):
         nest_like(wide, both)
-    assert isinstance(wide.blocks[0].mlp.fc1, nn.Linear)
+    assert isinstance(wide.get_submodule("blocks.0.mlp.fc1"), nn.Linear)
     with pytest.raises(OtherSurgeryError, match="head there can be nested; it is nested already"):
         nest_like(network, surgery)
 
@@ -132,4 +132,5 @@ def test_the_record_is_no_part_of_the_state() -> None:
     network.train()
     network(**texts(), labels=texts()["input_ids"]).loss.backward()
     for layer in nested_layers(network).values():
+        assert layer.up.grad is not None
         assert float(layer.up.grad.abs().max()) > 0

@@ -179,7 +179,7 @@ def _patches(inputs: Tensor, layer: nn.Conv2d) -> Iterator[Float[Tensor, "rows d
     images = inputs if inputs.ndim == 4 else inputs[None]
     d_in = layer.weight[0].numel()
     at_once = max(1, _PATCH_BYTES // (8 * d_in * images[0, 0].numel()))
-    for some in images.split(at_once):
+    for some in torch.split(images, at_once):
         padded = functional.pad(some, layer._reversed_padding_repeated_twice)
         found = functional.unfold(
             padded, layer.kernel_size, dilation=layer.dilation, stride=layer.stride

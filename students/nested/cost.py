@@ -93,7 +93,7 @@ def dense_costs(network: nn.Module, batch: Any) -> Costs:
             name = names[layer]
             rows[name] += outputs.numel() // layers[name].dims[1]
 
-        names = {layer: name for name, layer in layers.items()}
+        names: dict[nn.Module, str] = {layer: name for name, layer in layers.items()}
         for layer in layers.values():
             stack.callback(layer.register_forward_pre_hook(enter).remove)
             stack.callback(layer.register_forward_hook(leave).remove)

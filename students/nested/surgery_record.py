@@ -127,7 +127,7 @@ def attach_surgery(network: nn.Module, surgery: Surgery) -> None:
     """Keep the record on the network, together with that of earlier surgeries."""
     held = network.__dict__.get("nested_surgery")
     if held is None:
-        network.register_load_state_dict_pre_hook(_check_state)
+        network.register_load_state_dict_pre_hook(_check_state)  # type: ignore[no-untyped-call]
         network.nested_surgery = surgery  # type: ignore[assignment]
         return
     found = {each.name: each for each in (*held.layers, *surgery.layers)}
