@@ -17,7 +17,6 @@ from students.nested.forms import (
     cheapest_form,
     form_cost,
     gauge,
-    product,
 )
 from tests.nested_examples import assert_near, conv, drawn, flops, linear
 
@@ -136,7 +135,7 @@ def test_rows_that_repeat_are_not_chosen_twice(side: Side) -> None:
     up, down = decaying(9, 9, 3, decades=2, seed=0)
     up[:3], down[:, :3] = up[0], down[:, :1]
     found = gauge(up, down, side)
-    exact = product(up, down) if side == "rows" else product(up, down).T
+    exact = up @ down if side == "rows" else (up @ down).T
     assert int(torch.linalg.matrix_rank(exact[found.kept])) == 3
     assert_near(found.mix @ found.wide, exact[found.rest], 1e-5)
     assert float(found.mix.abs().max()) < 3
@@ -165,16 +164,24 @@ def test_a_factor_of_less_rank_than_columns_is_no_trouble() -> None:
     up[:, 2] = 0
     found = gauge(up, down, "rows")
     assert found.mix.isfinite().all()
-    assert_near(found.mix @ found.wide, product(up, down)[found.rest], 1e-5)
+    assert_near(found.mix @ found.wide, (up @ down)[found.rest], 1e-5)
 
 
-def test_products_of_short_numbers_are_summed_in_long_ones() -> None:
-    up, down = torch.full((1, 512), 1.0), torch.full((512, 1), 1.0)
-    up[0, 0] = 512.0  # adding ones to it in bfloat16 changes nothing
-    found = product(up.bfloat16(), down.bfloat16())
-    assert found.dtype == torch.bfloat16
-    assert float(found) == pytest.approx(1023, rel=2**-8)
-    assert product(up.double(), down.double()).dtype == torch.float64
+def test_at_break_even_one_product_is_simpler() -> None:
+    assert form_cost(8, 8, 4, "factored") == form_cost(8, 8, 4, "dense")
+    assert cheapest_form(8, 8, 4, gauges=False) == "dense"
+    assert cheapest_form(8, 8, 3, gauges=False) == "factored"
+
+
+@pytest.mark.parametrize("form", ["dense", "factored", "gauge"])
+def test_a_form_made_under_autocast_is_not_rounded(form: Form) -> None:
+    layer = linear(20, 12, 10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        made = layer.plain(4, form)
+        weight = layer.weight_at(4)
+    assert torch.equal(weight, layer.weight_at(4))
+    for name, parameter in layer.plain(4, form).named_parameters():
+        assert torch.equal(made.get_parameter(name), parameter)
 
 
 # --- modules --------------------------------------------------------------------------------------

@@ -323,22 +323,14 @@ def swapped(layer: NestedLayer) -> None:
     layer.up.data = layer.up.detach() * 2  # as averages are put in place: no version tells
 
 
-def thawed(layer: NestedLayer) -> None:
-    """Freeze at first, so that there is no hook, and learn by a fused step."""
-    layer.requires_grad_(False)
-    layer.prepare({3, 6})
-    layer.requires_grad_(True)
-    a_step("fused", layer)
-
-
 CHANGES: dict[str, Callable[[NestedLayer], object]] = {
     **{name: partial(a_step, name) for name in OPTIMISERS},
     "bias": another_bias,
     "assigned": other_tensors,
     "loaded": doubled,
     "swapped": swapped,
-    "thawed": thawed,
     "dtype": lambda layer: layer.to(torch.float64).to(torch.float32),
+    "moved": lambda layer: layer.to("cpu"),
 }
 
 
@@ -354,7 +346,7 @@ def test_a_stale_product_is_never_used(change: str, rank: int) -> None:
     assert layer.prepared == NONE
     fresh = copy.deepcopy(layer)
     assert torch.equal(answer(network), answer(fresh))
-    if change != "dtype":
+    if change not in ("dtype", "moved"):
         assert bool(((answer(network) - before).abs() > 0.01).any())
     prepare(network, [3, 6])
     assert_near(answer(network), answer(fresh), 1e-4)
@@ -373,6 +365,36 @@ def test_a_copy_does_not_inherit_what_is_prepared() -> None:
     assert layer.bias is not None
     bias = layer.bias.detach()
     assert_near(answer(twin) - bias, 2 * (answer(layer) - bias), 1e-5)
+
+
+def test_a_copy_hears_of_its_own_gradients() -> None:
+    layer = small()[1]
+    layer.prepare({6})
+    twin = copy.deepcopy(layer)
+    twin.prepare({6})
+    a_step("fused", twin)
+    assert twin.prepared == NONE
+    assert layer.prepared == (6,)
+
+
+def test_parameters_that_were_frozen_when_prepared_are_watched_too() -> None:
+    network, layer = small()
+    layer.requires_grad_(False)
+    layer.prepare({6})
+    assert layer.prepared == (6,)
+    layer.requires_grad_(True)
+    a_step("fused", layer)
+    assert layer.prepared == NONE
+    assert used(network) == 5 * layer.cost(6, "factored")
+
+
+def test_what_is_prepared_while_training_serves_in_evaluation() -> None:
+    network, layer = small()
+    network.train()
+    prepare(network, [6])
+    assert used(network) == 5 * layer.cost(6, "factored")
+    network.eval()
+    assert used(network) == 5 * layer.cost(6, "dense")
 
 
 def test_parameters_that_hide_their_changes_are_refused() -> None:

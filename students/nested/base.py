@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from students.nested.errors import RankError
-from students.nested.forms import Form, cheapest_form, form_cost, product
+from students.nested.forms import Form, cheapest_form, form_cost
 from students.nested.kept import Kept, marks_of, when_they_learn
 
 _Layer = TypeVar("_Layer", bound="NestedLayer")
@@ -135,7 +135,9 @@ class NestedLayer(nn.Module, ABC):
 
     def weight_at(self, rank: int) -> Tensor:
         """W_r as the plain layer holds it; gradients flow. ``RankError`` outside 1..R."""
-        return self._shaped(product(*self._factors(self.checked(rank))))
+        up, down = self._factors(self.checked(rank))
+        with self._exactly():
+            return self._shaped(up @ down)
 
     def plain(self, rank: int, form: Form) -> nn.Module:
         """Make a layer of torch's that does the same at one rank, on tensors of its own.
@@ -145,11 +147,17 @@ class NestedLayer(nn.Module, ABC):
         """
         if form == "gauge" and rank >= min(self.dims):
             raise RankError(f"rank {rank} leaves a gauge nothing to spare; take the dense form")
-        made = self._plain(*self._factors(self.checked(rank)), form)
+        up, down = self._factors(self.checked(rank))
+        with self._exactly():
+            made = self._plain(up, down, form)
         for name in self.LIKE:
             if not hasattr(made, name):
                 setattr(made, name, getattr(self, name))
         return made.train(self.training)
+
+    def _exactly(self) -> torch.autocast:
+        """Weights are not rounded, whatever surrounds their making: they may be kept."""
+        return torch.autocast(self.up.device.type, enabled=False)
 
     # --- forms ------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from students.nested.building import (
     shared_rank,
 )
 from students.nested.errors import NestedError
-from students.nested.forms import Form, gauge, product
+from students.nested.forms import Form, gauge
 from students.nested.gauges import RowsGauge
 
 Pair = tuple[int, int]
@@ -106,7 +106,7 @@ class NestedConv2d(NestedLayer):
     def _plain(self, up: Tensor, down: Tensor, form: Form) -> nn.Module:
         """``nn.Conv2d``, two of them, or a gauge whose gather is of output channels."""
         if form == "dense":
-            return self._first(product(up, down), self.bias)
+            return self._first(up @ down, self.bias)
         if form == "factored":
             return nn.Sequential(self._first(down, None), pointwise(up, self.bias))
         found = gauge(up, down, "rows")

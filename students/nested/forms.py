@@ -96,11 +96,3 @@ def gauge(up: Float[Tensor, "d_out rank"], down: Float[Tensor, "rank d_in"], sid
         wide=(left[kept] @ right).to(up),
         mix=torch.from_numpy(np.ascontiguousarray(mix)).to(up),
     )
-
-
-def product(
-    up: Float[Tensor, "d_out rank"], down: Float[Tensor, "rank d_in"]
-) -> Float[Tensor, "d_out d_in"]:
-    """W, summed in float32 at least."""
-    wide = torch.promote_types(up.dtype, torch.float32)
-    return (up.to(wide) @ down.to(wide)).to(up.dtype)

@@ -18,7 +18,7 @@ from students.nested.building import (
 )
 from students.nested.convolutions import NestedConv2d
 from students.nested.errors import NestedError
-from students.nested.forms import Form, gauge, product
+from students.nested.forms import Form, gauge
 from students.nested.gauges import ColumnsGauge, RowsGauge
 
 __all__ = ["NestedConv2d", "NestedEmbedding", "NestedLinear"]
@@ -73,7 +73,7 @@ class NestedLinear(NestedLayer):
     def _plain(self, up: Tensor, down: Tensor, form: Form) -> nn.Module:
         """``nn.Linear``, two of them, or a gauge whose gather is on the narrow side."""
         if form == "dense":
-            return linear(product(up, down), self.bias)
+            return linear(up @ down, self.bias)
         if form == "factored":
             return nn.Sequential(linear(down, None), linear(up, self.bias))
         if self.in_features <= self.out_features:
@@ -161,7 +161,7 @@ class NestedEmbedding(NestedLayer):
     def _plain(self, up: Tensor, down: Tensor, form: Form) -> nn.Module:
         """``nn.Embedding``, or a narrow one before ``nn.Linear``."""
         if form == "dense":
-            return self._table(product(up, down))
+            return self._table(up @ down)
         if form == "factored":
             return nn.Sequential(self._table(up), linear(down.T, None))
         raise NestedError("an embedding has no gauge form: take dense or factored")
