@@ -1,1 +1,140 @@
-"""One network, any budget at run time: layers whose first ranks are networks of their own."""
+"""One network, any budget at run time: layers whose first ranks are networks of their own.
+
+(Rauba & van der Schaar, Nested Subspace Networks, arXiv 2509.17874.) ``nest`` turns a trained
+network into one, ``set_rank`` and ``set_budget`` choose what it costs, ``using_ranks`` for one
+request alone, and ``materialise`` makes a plain network of it again.
+"""
+
+from students.nested.base import NestedLayer
+from students.nested.budgets import (
+    NestedPath,
+    PathPoint,
+    attach,
+    budget_of,
+    find_path,
+    nested_path,
+    set_budget,
+    using_budget,
+)
+from students.nested.calibration import Moment, second_moments
+from students.nested.cost import Costs, count_flops, dense_costs
+from students.nested.curriculum import SAMPLINGS, sampler
+from students.nested.errors import (
+    BudgetError,
+    CalibrationError,
+    NestedError,
+    OtherSurgeryError,
+    RankError,
+    SurgeryError,
+)
+from students.nested.forms import Form, Gauge, break_even, cheapest_form, form_cost, gauge
+from students.nested.gauges import ColumnsGauge, RowsGauge
+from students.nested.initial import Factors, svd_factors, whitened_factors
+from students.nested.kinds import matrix_of, nested
+from students.nested.layers import NestedConv2d, NestedEmbedding, NestedLinear
+from students.nested.materialise import materialise
+from students.nested.norms import NormStatistics, load_norms, measure_norms, using_norms
+from students.nested.objective import NestedObjective, RankFigures, StepFigures
+from students.nested.path import (
+    Candidates,
+    Setting,
+    best_setting,
+    candidate_ranks,
+    candidates,
+    greedy_path,
+    uniform_path,
+)
+from students.nested.presets import PRESETS
+from students.nested.ranks import (
+    Ranks,
+    nested_layers,
+    prepare,
+    ranks,
+    set_rank,
+    unprepare,
+    using_ranks,
+)
+from students.nested.recipe import ANCHOR, DISTILLATIONS, WEIGHINGS, NestedRecipe
+from students.nested.selection import Selection, select
+from students.nested.sensitivity import divergence, sensitivities
+from students.nested.surgery import INITS, nest, nest_like
+from students.nested.surgery_record import Replaced, Surgery, attach_surgery, surgery_of
+
+__all__ = [
+    "ANCHOR",
+    "DISTILLATIONS",
+    "INITS",
+    "PRESETS",
+    "SAMPLINGS",
+    "WEIGHINGS",
+    "BudgetError",
+    "CalibrationError",
+    "Candidates",
+    "ColumnsGauge",
+    "Costs",
+    "Factors",
+    "Form",
+    "Gauge",
+    "Moment",
+    "NestedConv2d",
+    "NestedEmbedding",
+    "NestedError",
+    "NestedLayer",
+    "NestedLinear",
+    "NestedObjective",
+    "NestedPath",
+    "NestedRecipe",
+    "NormStatistics",
+    "OtherSurgeryError",
+    "PathPoint",
+    "RankError",
+    "RankFigures",
+    "Ranks",
+    "Replaced",
+    "RowsGauge",
+    "Selection",
+    "Setting",
+    "StepFigures",
+    "Surgery",
+    "SurgeryError",
+    "attach",
+    "attach_surgery",
+    "best_setting",
+    "break_even",
+    "budget_of",
+    "candidate_ranks",
+    "candidates",
+    "cheapest_form",
+    "count_flops",
+    "dense_costs",
+    "divergence",
+    "find_path",
+    "form_cost",
+    "gauge",
+    "greedy_path",
+    "load_norms",
+    "materialise",
+    "matrix_of",
+    "measure_norms",
+    "nest",
+    "nest_like",
+    "nested",
+    "nested_layers",
+    "nested_path",
+    "prepare",
+    "ranks",
+    "sampler",
+    "second_moments",
+    "select",
+    "sensitivities",
+    "set_budget",
+    "set_rank",
+    "surgery_of",
+    "svd_factors",
+    "uniform_path",
+    "unprepare",
+    "using_budget",
+    "using_norms",
+    "using_ranks",
+    "whitened_factors",
+]
