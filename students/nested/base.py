@@ -117,7 +117,7 @@ class NestedLayer(nn.Module, ABC):
         """As the plain layer with the weight W_r.
 
         A prepared form is used without gradients, in evaluation and outside compilers only, and
-        never after a parameter has changed.
+        not once a parameter has changed (``prepare``).
         """
         asked = ASKED.get()
         rank = self._rank if asked is None else asked.get(self, self._rank)
@@ -173,8 +173,9 @@ class NestedLayer(nn.Module, ABC):
     def prepare(self, ranks: set[int]) -> dict[int, Form]:
         """Keep the cheapest form of these ranks and of no others; say which it is of each.
 
-        Training, changed parameters and moves to another device or dtype end that. A fused
-        optimiser's step with gradients that came before this goes unseen: prepare after it.
+        Training, changed parameters and moves to another device or dtype end that. Two changes go
+        unseen: a fused optimiser's step with gradients that came before this, and writes into
+        ``parameter.data``. Prepare after them.
         ``RankError`` for a rank outside 1..R.
         """
         forms = {rank: self.cheapest(self.checked(rank)) for rank in sorted(ranks)}
