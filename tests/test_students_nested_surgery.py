@@ -133,12 +133,10 @@ def test_the_whitened_start_errs_no_more_than_the_papers_at_any_rank_of_any_laye
     paper, whitened = copy.deepcopy(dense), copy.deepcopy(dense)
     nest(paper, "all")
     nest(whitened, "all", init="whitened", calibration=batches)
-    gained = 0
     for name in nested_layers(paper):
         plain, best = (errors_by_rank(dense, each, name, batches) for each in (paper, whitened))
         assert (best[1:] <= plain[1:] + 1e-11 * plain[0]).all(), name
-        gained += int((best[1:-1] < 0.9 * plain[1:-1]).sum())
-    assert gained >= 10
+        assert best[1:-1].sum() < 0.97 * plain[1:-1].sum(), name
 
 
 def test_the_moment_of_a_narrowing_layer_is_taken_where_it_reads() -> None:
@@ -170,9 +168,9 @@ def test_little_memory_takes_more_passes_and_gives_the_same(
     nest(at_once, "all", init="whitened", calibration=batches)
     passes: list[None] = []
     one_by_one.register_forward_pre_hook(lambda *_: passes.append(None))
-    monkeypatch.setattr(starts, "MOST_BYTES", 1500)
+    monkeypatch.setattr(starts, "MOST_BYTES", 1000)
     nest(one_by_one, "all", init="whitened", calibration=batches)
-    assert 2 < len(passes) < 7
+    assert len(passes) == 4  # 240 + 648 bytes, 1,656 alone, 648 + 128, 352
     for name, layer in nested_layers(at_once).items():
         np.testing.assert_array_equal(
             layer.up.detach(), nested_layers(one_by_one)[name].up.detach()

@@ -12,7 +12,7 @@ from students.nested.errors import NestedError, OtherSurgeryError
 from students.nested.ranks import nested_layers, set_rank
 from students.nested.surgery import nest, nest_like
 from students.nested.surgery_record import Replaced, Surgery, surgery_of
-from tests.surgery_examples import answer, batch_for, deit, gpt2, mobilenet, texts
+from tests.surgery_examples import answer, batch_for, bert, deit, gpt2, mobilenet, texts
 
 
 def test_what_one_layer_costs_by_hand() -> None:
@@ -46,10 +46,12 @@ def test_a_table_with_a_line_for_layers_that_are_alike() -> None:
     assert len({len(line) for line in lines[1:3]}) == 1
 
 
-@pytest.mark.parametrize("family", [deit, gpt2, mobilenet])
+@pytest.mark.parametrize("family", [bert, deit, gpt2, mobilenet])
 def test_a_fresh_network_takes_the_checkpoint_of_one_that_was_nested(family: type) -> None:
     network, batch = family(), batch_for(family.__name__)
-    nest(network, "mlp", rank=0.5, init="whitened", calibration=[batch])
+    nest(
+        network, "all" if family is bert else "mlp", rank=0.5, init="whitened", calibration=[batch]
+    )
     set_rank(network, 2)
     told = json.loads(json.dumps(surgery_of(network).to_json()))
     fresh = family()
