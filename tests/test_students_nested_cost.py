@@ -9,7 +9,10 @@ from torch.nn import functional
 from students.nested.cost import Costs, count_flops, dense_costs
 from students.nested.errors import RankError
 from students.nested.kinds import matrix_of, nested
+from students.nested.materialise import materialise
 from students.nested.ranks import nested_layers, prepare, set_rank
+from students.nested.surgery import nest
+from tests.surgery_examples import FAMILIES, batch_for
 
 
 class Block(nn.Module):
@@ -93,6 +96,21 @@ def test_shares_are_what_torch_counts_at_that_rank(rank: int, prepared: bool) ->
             prepare(network, [everything])
         assert costs.flops(everything, prepared=prepared) == count_flops(network, IMAGES)
     assert costs.share(rank, prepared=prepared) == costs.flops(rank, prepared=prepared) / DENSE
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt2", "deit", "mobilenet"])
+def test_families_cost_what_torch_counts_of_them_dense_and_as_plain_networks(family: str) -> None:
+    network, batch = FAMILIES[family](), batch_for(family)
+    dense = count_flops(network, batch)
+    nest(network, ("mlp", "attention") if family != "mobilenet" else "all")
+    costs = dense_costs(network, batch)
+    assert costs.total == dense
+    full = {name: layer.full_rank for name, layer in nested_layers(network).items()}
+    for share in (0.2, 0.7, 1.0):
+        wanted = {name: max(1, int(share * rank)) for name, rank in full.items()}
+        assert costs.flops(wanted) == count_flops(materialise(network, wanted), batch)
+        set_rank(network, wanted)
+        assert costs.flops(wanted, prepared=False) == count_flops(network, batch)
 
 
 def test_embeddings_cost_by_the_token_and_nothing_as_tables() -> None:

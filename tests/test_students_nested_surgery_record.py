@@ -52,7 +52,7 @@ def test_a_fresh_network_takes_the_checkpoint_of_one_that_was_nested(family: typ
     nest(
         network, "all" if family is bert else "mlp", rank=0.5, init="whitened", calibration=[batch]
     )
-    set_rank(network, 2)
+    set_rank(network, 1)
     told = json.loads(json.dumps(surgery_of(network).to_json()))
     fresh = family()
     surgery = Surgery.from_json(told)
