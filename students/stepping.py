@@ -9,7 +9,8 @@ the step is taken again, from the same weights, statistics and random numbers.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,31 @@ from students.precision import autocast, gradient_scaler, working_type
 from students.recipe import Recipe
 from students.steps import clip_gradient, forget_gradients, make_optimizer, set_seed, to_device
 
+Forward = Callable[[dict[str, Tensor]], Any]  # inputs -> a Tensor, or a dict of them, in float32
+
+
+@runtime_checkable
+class Passes(Protocol):
+    """A loss that runs the network several times a step, and adds up the gradients itself."""
+
+    def gradient(
+        self,
+        forward: Forward,
+        inputs: dict[str, Tensor],
+        targets: dict[str, Tensor],
+        *,
+        at: int,
+        backward: Callable[[Tensor], None],
+    ) -> Tensor:
+        """Call ``backward`` with each part of the loss of step ``at`` (from 0); their sum.
+
+        The same step may be asked for several times: of parts of its batch, or once more.
+        """
+        ...
+
+
 # outputs of the network (a Tensor, or a dict of them), targets -> scalar
-Loss = Callable[[Any, dict[str, Tensor]], Tensor]
+Loss = Callable[[Any, dict[str, Tensor]], Tensor] | Passes
 
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
@@ -67,7 +91,7 @@ class Stepper:
         ``rows`` are those of the whole batch. ``batch`` is this process's share of it, and None
         where it has no share.
         """
-        loss = self._gradient(batch, rows, seed)
+        loss = self._gradient(batch, rows, seed, at)
         if self.world is not None:
             loss = self._summed(self.world, loss, batch, rows)
         if self.scaler is not None:
@@ -89,7 +113,7 @@ class Stepper:
         """Within, the network has the weights that are validated and kept: the averaged ones."""
         return nullcontext() if self.average is None else self.average.in_place()
 
-    def _gradient(self, batch: Batch | None, rows: int, seed: int) -> Tensor:
+    def _gradient(self, batch: Batch | None, rows: int, seed: int, at: int) -> Tensor:
         """Give every parameter the gradient of this process's share; returns its share of loss."""
         if batch is None:
             forget_gradients(self.optimizer)
@@ -98,7 +122,7 @@ class Stepper:
         while True:
             try:
                 set_seed(seed if self.world is None else self.world.seed(seed), self.device)
-                return self._accumulated(batch, rows)
+                return self._accumulated(batch, rows, at)
             except RuntimeError as error:
                 mend = self._mend(error)
                 if mend is None:
@@ -107,31 +131,49 @@ class Stepper:
             mend(batch)
             self._go_back()
 
-    def _accumulated(self, batch: Batch, rows: int) -> Tensor:
-        mine = _rows(batch)
+    def _accumulated(self, batch: Batch, rows: int, at: int) -> Tensor:
+        mine, loss_of = _rows(batch), self.loss
+        if isinstance(loss_of, Passes):
+            return self._passed(loss_of, batch, rows, at)
         if mine == rows and not 0 < self.micro_batch < rows:
-            loss = self._loss_of(batch)
+            loss = self._loss_of(loss_of, batch)
             forget_gradients(self.optimizer)
             self._backward(loss)
             return loss.detach()
         forget_gradients(self.optimizer)
         total = torch.zeros((), device=self.device)
         for part in _parts(batch, mine, self.micro_batch or mine):
-            loss = self._loss_of(part) * (_rows(part) / rows)
-            self._backward(loss)
-            total += loss.detach()
+            loss, share = self._loss_of(loss_of, part), _rows(part) / rows
+            self._backward(loss, share=share)
+            total += loss.detach() * share
         return total
 
-    def _loss_of(self, batch: Batch) -> Tensor:
-        inputs, targets = (to_device(part, self.device) for part in batch)
-        if self._autocast is None:
-            outputs = self._forward(inputs)
-        else:
-            with self._autocast:
-                outputs = self._forward(inputs)
-        return self.loss(_float32(outputs), targets)
+    def _passed(self, passes: Passes, batch: Batch, rows: int, at: int) -> Tensor:
+        mine = _rows(batch)
+        forget_gradients(self.optimizer)
+        total = torch.zeros((), device=self.device)
+        for part in _parts(batch, mine, self.micro_batch or mine):
+            share = _rows(part) / rows
+            inputs, targets = (to_device(given, self.device) for given in part)
+            take = partial(self._backward, share=share)
+            loss = passes.gradient(self._outputs, inputs, targets, at=at, backward=take)
+            total += loss.detach() * share
+        return total
 
-    def _backward(self, loss: Tensor) -> None:
+    def _loss_of(self, loss: Callable[[Any, dict[str, Tensor]], Tensor], batch: Batch) -> Tensor:
+        inputs, targets = (to_device(part, self.device) for part in batch)
+        return loss(self._outputs(inputs), targets)
+
+    def _outputs(self, inputs: dict[str, Tensor]) -> Any:
+        if self._autocast is None:
+            return _float32(self._forward(inputs))
+        with self._autocast:
+            outputs = self._forward(inputs)
+        return _float32(outputs)
+
+    def _backward(self, loss: Tensor, *, share: float = 1.0) -> None:
+        if share != 1.0:
+            loss = loss * share
         if self.scaler is not None:
             loss = self.scaler.scale(loss)
         loss.backward()  # type: ignore[no-untyped-call]

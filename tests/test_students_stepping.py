@@ -1,5 +1,6 @@
 """A step: in parts, and once more where memory runs out."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from students import Batch, LabelLoss, StudentError
 from students.checkpoint import read_tensors
-from students.stepping import _parts
+from students.stepping import Forward, _parts
 from tests.training_examples import CLASSES, ROWS, Net, lines, network, recipe, train, weights
 
 
@@ -63,6 +64,42 @@ def test_the_gradient_of_parts_is_that_of_the_batch(tmp_path: Path, micro: int) 
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
     first, second = (result.history[0]["loss"] for result in results)
     assert first == pytest.approx(second, rel=1e-6)
+
+
+class Twice:
+    """The labels' loss, half of it from each of two passes; remembers which steps asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def gradient(
+        self,
+        forward: Forward,
+        inputs: dict[str, Tensor],
+        targets: dict[str, Tensor],
+        *,
+        at: int,
+        backward: Callable[[Tensor], None],
+    ) -> Tensor:
+        self.asked.append(at)
+        total = torch.zeros(())
+        for _ in range(2):
+            loss = LabelLoss()(forward(inputs), targets) / 2
+            backward(loss)
+            total += loss.detach()
+        return total
+
+
+@pytest.mark.parametrize("micro", [0, 3])
+def test_a_loss_of_several_passes_adds_up_their_gradients(tmp_path: Path, micro: int) -> None:
+    plan = recipe(micro_batch=micro, clip=1.0)
+    once, twice, loss = plain(), plain(), Twice()
+    plainly = train(tmp_path / "once", once, recipe=plan)
+    passed = train(tmp_path / "twice", twice, recipe=plan, loss=loss)
+    for one, other in zip(once.parameters(), twice.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert passed.history[-1]["loss"] == pytest.approx(plainly.history[-1]["loss"], rel=1e-5)
+    assert list(dict.fromkeys(loss.asked)) == list(range(3 * 8))  # epochs, steps of each
 
 
 def test_parts_are_at_most_as_large_as_asked(tmp_path: Path) -> None:
