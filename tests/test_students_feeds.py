@@ -179,7 +179,7 @@ class Painted(Sequence[Any]):
     def __len__(self) -> int:
         return self.rows
 
-    def __getitem__(self, index: Any) -> Image.Image:
+    def __getitem__(self, index: Any) -> Any:
         height, width = self.size[::-1]
         levels = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
         return Image.fromarray(levels)
