@@ -1,9 +1,10 @@
-"""Nested layers against plain ones, and switching between prepared budgets. Prints JSON.
+"""Nested layers against plain ones, switching between budgets, and surgery. Prints JSON.
 
 Every ratio is the median over rounds in which both sides run in turn, each as often as fills some
 milliseconds: times swing on a shared machine, their ratios less. The bars are of a text's 128
 tokens, the worst of BERT's and MiniLM's layers; other numbers of rows stand below them, with what
-a gauge takes beside the two other forms at ranks where it is chosen.
+a gauge takes beside the two other forms at ranks where it is chosen. Surgery is of the MLP blocks
+of BERT-base with random weights, whitened from 256 texts of 20 tokens.
 """
 
 import json
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from students.nested.forms import Form
 from students.nested.layers import NestedLinear
 from students.nested.ranks import nested_layers, prepare, set_rank, using_ranks
+from students.nested.surgery import INITS, nest
 
 SIZES = ((384, 384), (384, 1536), (1536, 384), (768, 3072), (3072, 768))
 TOKENS, ROWS = 128, (1, 32, 128, 1024)
@@ -125,10 +127,25 @@ def switching() -> dict[str, float]:
     }
 
 
+def surgery(init: str) -> dict[str, float]:
+    """Seconds to nest the MLP blocks of a network of 110 million, and how far outputs move."""
+    from transformers import BertConfig, BertModel
+
+    network = BertModel(BertConfig(), add_pooling_layer=False).eval()
+    tokens = torch.randint(network.config.vocab_size, (16, 16, 20)).unbind()
+    before = network(tokens[0]).last_hidden_state
+    began = time.perf_counter()
+    nest(network, init=init, calibration=tokens)
+    took = time.perf_counter() - began
+    apart = (network(tokens[0]).last_hidden_state - before).abs().max() / before.abs().max()
+    return {"s": round(took, 1), "outputs moved": float(apart)}
+
+
 def report() -> dict[str, Any]:
     two = {rows: by_size(against_two, rows) for rows in ROWS}
     dense = {rows: by_size(against_dense, rows) for rows in ROWS}
     switch = switching()
+    surgeries = {init: surgery(init) for init in INITS}
     gauges = {
         f"{rows} rows, rank {share:g} R, time of gauge / {form}": by_size(
             partial(gauge_against, form, share), rows
@@ -157,10 +174,20 @@ def report() -> dict[str, Any]:
                 "bar": 5.0,
                 "better": "less",
             },
+            *(
+                {
+                    "what": f"surgery of 110 million parameters, init {init} (s)",
+                    "measured": surgeries[init]["s"],
+                    "bar": 60.0,
+                    "better": "less",
+                }
+                for init in INITS
+            ),
         ],
         "nested / two plain layers": {f"{rows} rows": found for rows, found in two.items()},
         "prepared at full rank / dense": {f"{rows} rows": found for rows, found in dense.items()},
         "switching": switch,
+        "surgery": surgeries,
         "gauges": gauges,
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__},
