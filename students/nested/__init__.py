@@ -59,6 +59,7 @@ from students.nested.selection import Selection, select
 from students.nested.sensitivity import divergence, sensitivities
 from students.nested.surgery import INITS, nest, nest_like
 from students.nested.surgery_record import Replaced, Surgery, attach_surgery, surgery_of
+from students.nested.training import Learning, RankPasses, evaluate_ranks
 
 __all__ = [
     "ANCHOR",
@@ -75,6 +76,7 @@ __all__ = [
     "Factors",
     "Form",
     "Gauge",
+    "Learning",
     "Moment",
     "NestedConv2d",
     "NestedEmbedding",
@@ -89,6 +91,7 @@ __all__ = [
     "PathPoint",
     "RankError",
     "RankFigures",
+    "RankPasses",
     "Ranks",
     "Replaced",
     "RowsGauge",
@@ -108,6 +111,7 @@ __all__ = [
     "count_flops",
     "dense_costs",
     "divergence",
+    "evaluate_ranks",
     "find_path",
     "form_cost",
     "gauge",

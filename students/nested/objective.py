@@ -109,6 +109,7 @@ class NestedObjective(nn.Module):
     def __init__(self, recipe: NestedRecipe, *, count: int, steps: int, seed: int) -> None:
         super().__init__()
         self.recipe = recipe
+        self.count = count
         self.places: Callable[[int], Places] = sampler(
             recipe.sampling, count=count, seed=seed, steps=steps, over=recipe.over
         )

@@ -1,0 +1,118 @@
+"""Training a nested network in the one training loop: several ranks a step, validated at each.
+
+``RankPasses`` is the loss that ``students.fit`` runs in passes; what it learns of the ranks
+themselves lies in the objective, which is a module beside the network in ``Learning``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from students.nested.errors import NestedError
+from students.nested.objective import NestedObjective
+from students.nested.ranks import Ranks, ranks, set_rank
+from students.recipe import Evaluation
+
+
+@final
+class Learning(nn.Module):
+    """What the optimiser moves: a nested network, and what its objective learns of the ranks."""
+
+    def __init__(self, network: nn.Module, objective: NestedObjective) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+
+    def forward(self, prepared: Any) -> Any:
+        """What the network gives at the ranks it has now."""
+        return self.network(prepared)
+
+
+@final
+class RankPasses:
+    """The loss of a step: the network at each rank setting that the step draws.
+
+    ``settings`` are ranks for all layers or by their names, the highest first; the first is the
+    anchor, which the network is left at. Told of what each rank gave, ``on_figures`` gets the
+    setting's place with ``loss``, ``weight`` and the terms, as floats; it waits for the device.
+    ``NestedError`` for another number of settings than the objective has.
+    """
+
+    def __init__(
+        self,
+        learning: Learning,
+        settings: Sequence[Ranks],
+        *,
+        on_figures: Callable[[int, int, Mapping[str, float]], None] | None = None,
+    ) -> None:
+        if len(settings) != learning.objective.count:
+            raise NestedError(
+                f"the objective is of {learning.objective.count} rank settings, and there are "
+                f"{len(settings)}"
+            )
+        self.learning = learning
+        self.settings = tuple(settings)
+        self.on_figures = on_figures
+
+    def gradient(
+        self,
+        forward: Callable[[dict[str, Tensor]], Any],
+        inputs: dict[str, Tensor],
+        targets: dict[str, Tensor],
+        *,
+        at: int,
+        backward: Callable[[Tensor], None],
+    ) -> Tensor:
+        """As ``students.stepping.Passes`` says."""
+        network = self.learning.network
+
+        def call(place: int) -> Any:
+            # not within ``using_ranks``: what recomputes in backward needs the rank still
+            set_rank(network, self.settings[place])
+            return forward(inputs)
+
+        try:
+            found = self.learning.objective.step(call, targets, at=at, backward=backward)
+        finally:
+            set_rank(network, self.settings[0])
+        if self.on_figures is not None:
+            for one in found.ranks:
+                told = {"loss": one.loss, "weight": one.weight, **one.terms}
+                self.on_figures(at, one.place, {k: float(v) for k, v in told.items()})
+        return found.loss
+
+
+def evaluate_ranks(
+    network: nn.Module,
+    settings: Mapping[str, Ranks],
+    evaluate: Callable[[nn.Module], Evaluation],
+) -> Evaluation:
+    """The mean over rank settings, and the accuracy and loss of each by its name.
+
+    An epoch is better than another when it is so on average, as every rank may be asked for.
+    """
+    found = {}
+    with _kept(network):
+        for name, setting in settings.items():
+            set_rank(network, setting)
+            found[name] = evaluate(network)
+    measures = {
+        f"{what}@{name}": float(getattr(one, what))
+        for name, one in found.items()
+        for what in ("accuracy", "loss")
+    }
+    accuracies, losses = ([getattr(e, w) for e in found.values()] for w in ("accuracy", "loss"))
+    mean_accuracy, mean_loss = (sum(v) / len(v) for v in (accuracies, losses))
+    return Evaluation(accuracy=mean_accuracy, loss=mean_loss, measures=measures)
+
+
+@contextmanager
+def _kept(network: nn.Module) -> Iterator[None]:
+    """Give every layer its rank back."""
+    before = ranks(network)
+    try:
+        yield
+    finally:
+        set_rank(network, before)

@@ -1,0 +1,171 @@
+"""Training nested networks: every rank learns, and a training that broke off ends as it would."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from students import Evaluation, FitResult, evaluate_logits, fit, forward_rows
+from students.nested import (
+    Learning,
+    NestedError,
+    NestedObjective,
+    NestedRecipe,
+    RankPasses,
+    evaluate_ranks,
+    nest,
+    ranks,
+    set_rank,
+)
+from tests.training_examples import CLASSES, data, recipe
+
+SETTINGS = (8, 4, 1)
+STEPS = 8  # of an epoch
+
+
+class Plain(nn.Module):
+    """Two linear layers; the first is nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(75, 8)
+        self.last = nn.Linear(8, CLASSES)
+
+    def forward(self, prepared: Mapping[str, Tensor]) -> Tensor:
+        rows: Tensor = self.last(torch.tanh(self.first(prepared["pixel_values"].flatten(1))))
+        return rows
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = Plain()
+    nest(plain, include=["first"])
+    return plain
+
+
+def learning(**changes: Any) -> Learning:
+    settings: dict[str, Any] = {"weighing": "clamped", "sampling": "sandwich"}
+    objective = NestedObjective(
+        NestedRecipe(**(settings | changes)), count=3, steps=3 * STEPS, seed=1
+    )
+    return Learning(network(), objective)
+
+
+def train(folder: Path, one: Learning, **changes: Any) -> FitResult:
+    feed, labels = data()
+
+    def evaluate(module: nn.Module) -> Evaluation:
+        return evaluate_logits(forward_rows(module, feed), labels)
+
+    named = {str(rank): rank for rank in SETTINGS}
+    told: dict[str, Any] = {
+        "feed": feed,
+        "loss": RankPasses(one, SETTINGS),
+        "evaluate": lambda _: evaluate_ranks(one.network, named, evaluate),
+        "recipe": recipe(),
+        "folder": folder,
+    }
+    return fit(one, **(told | changes))
+
+
+def test_every_rank_learns_and_is_validated_by_its_name(tmp_path: Path) -> None:
+    one = learning()
+    result = train(tmp_path, one, recipe=recipe(epochs=12, learning_rate=0.03))
+    first, last = result.history[0], result.history[-1]
+    for rank in SETTINGS:
+        assert last[f"loss@{rank}"] < first[f"loss@{rank}"]
+    assert last["accuracy@8"] > 0.9
+    mean = sum(last[f"accuracy@{rank}"] for rank in SETTINGS) / 3
+    assert last["validation_accuracy"] == pytest.approx(mean)
+    assert ranks(one.network) == {"first": 8}
+
+
+def test_the_gradient_is_that_of_the_ranks_drawn(tmp_path: Path) -> None:
+    """Equal weights, sandwich of three settings: the sum of three plain losses."""
+    del tmp_path
+    one, (feed, _) = learning(weighing="equal"), data()
+    batch = next(feed.batches([torch.arange(20).numpy()]))
+    told: list[tuple[int, int, Mapping[str, float]]] = []
+    passes = RankPasses(one, SETTINGS, on_figures=lambda *seen: told.append(seen))
+    found = passes.gradient(one, batch.inputs, batch.targets, at=5, backward=_backward)
+    gradient = [p.grad.clone() for p in one.network.parameters() if p.grad is not None]
+    one.zero_grad()
+    total = torch.zeros(())
+    for rank in SETTINGS:
+        set_rank(one.network, rank)
+        loss = nn.functional.cross_entropy(one(batch.inputs), batch.targets["labels"])
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    torch.testing.assert_close(found, total)
+    plain = [p.grad for p in one.network.parameters() if p.grad is not None]
+    torch.testing.assert_close(gradient, plain)
+    assert [(at, place) for at, place, _ in told] == [(5, 0), (5, 1), (5, 2)]
+    assert sum(figures["loss"] for _, _, figures in told) == pytest.approx(float(total))
+
+
+def test_a_training_that_broke_off_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = learning(sampling="widening")
+    train(tmp_path / "whole", whole)
+
+    class Stopped(Exception):  # noqa: N818 - stands for a kill
+        pass
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["epoch"] == 2:
+            raise Stopped
+
+    broken = learning(sampling="widening")
+    with pytest.raises(Stopped):
+        train(tmp_path / "broken", broken, on_epoch=stop)
+    again = learning(sampling="widening")
+    assert train(tmp_path / "broken", again).resumed
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert not torch.equal(whole.objective.log_variances, torch.zeros(3))
+
+
+def test_a_pass_that_fails_leaves_the_network_at_its_anchor() -> None:
+    one, (feed, _) = learning(), data()
+    batch = next(feed.batches([torch.arange(4).numpy()]))
+
+    def failing(inputs: Any) -> Any:
+        if ranks(one.network)["first"] == 1:
+            raise RuntimeError("no memory")
+        return one(inputs)
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        RankPasses(one, SETTINGS).gradient(
+            failing, batch.inputs, batch.targets, at=0, backward=_backward
+        )
+    assert ranks(one.network) == {"first": 8}
+
+
+def test_ranks_are_given_back_after_validation() -> None:
+    one = learning()
+    set_rank(one.network, 4)
+    seen: list[int] = []
+
+    def evaluate(module: nn.Module) -> Evaluation:
+        seen.append(ranks(module)["first"])
+        return Evaluation(accuracy=len(seen) / 4, loss=1.0)
+
+    found = evaluate_ranks(one.network, {"high": 8, "low": {"first": 1}}, evaluate)
+    assert seen == [8, 1]
+    assert ranks(one.network) == {"first": 4}
+    assert found.measures == {
+        "accuracy@high": 0.25, "loss@high": 1.0, "accuracy@low": 0.5, "loss@low": 1.0
+    }  # fmt: skip
+    assert found.accuracy == pytest.approx(0.375)
+
+
+def test_settings_and_objective_must_be_of_one_number() -> None:
+    with pytest.raises(NestedError, match="the objective is of 3 rank settings, and there are 2"):
+        RankPasses(learning(), (8, 4))
+
+
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
