@@ -43,6 +43,7 @@ from students.nested.path import (
     candidates,
     greedy_path,
     uniform_path,
+    useful_ranks,
 )
 from students.nested.presets import PRESETS
 from students.nested.ranks import (
@@ -137,6 +138,7 @@ __all__ = [
     "svd_factors",
     "uniform_path",
     "unprepare",
+    "useful_ranks",
     "using_budget",
     "using_norms",
     "using_ranks",
