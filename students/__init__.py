@@ -3,6 +3,7 @@
 from students.attenuation import Attenuation, fit_attenuation
 from students.blueprint import Blueprint
 from students.checkpoint import plain_settings, read_tensors, same_settings, write_tensors
+from students.counting import counting
 from students.distances import DISTANCES, get_distance
 from students.embeddings import slice_embeddings
 from students.encoders import (
@@ -125,6 +126,7 @@ __all__ = [
     "choose_student",
     "class_means",
     "count_parameters",
+    "counting",
     "evaluate_logits",
     "fisher_metric",
     "fit",

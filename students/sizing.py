@@ -11,9 +11,9 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from students.blueprint import Blueprint
+from students.counting import counting
 from students.encoders import Encoder, build
 from students.errors import StudentError
 
@@ -75,13 +75,8 @@ def multiply_adds(blueprint: Blueprint, *, tokens: int = 0, classes: int = 0) ->
 
 def _counted(encoder: Encoder, prepared: dict[str, Tensor], classes: int) -> int:
     encoder.eval()
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused form has no formula
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            encoder(prepared)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+    with torch.no_grad(), counting() as counter:
+        encoder(prepared)
     return int(counter.get_total_flops() // 2) + encoder.dim_out * classes
 
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float32
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from distill.findings import Cost, Latency
+from students import counting
 
 Inputs = torch.Tensor | Mapping[str, torch.Tensor]
 
@@ -115,13 +115,8 @@ def count_multiply_adds(module: nn.Module, inputs: Inputs) -> tuple[int, tuple[s
     Fused attention is switched off for the count, since the fused form has no formula.
     """
     seen: set[str] = set()
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad(), _Names(seen), FlopCounterMode(display=False) as counter:
-            module(inputs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+    with torch.no_grad(), _Names(seen), counting() as counter:
+        module(inputs)
     uncounted = sorted(name for name in seen if name.startswith(UNCOUNTED))
     return counter.get_total_flops() // 2, tuple(uncounted)
 

@@ -9,16 +9,14 @@ the counter is read before and after each nested layer, and each layer's rows ar
 is exact, whatever form the layers run in while they are counted.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from students.counting import counting
 from students.errors import nearest
 from students.nested.base import NestedLayer
 from students.nested.calibration import call, in_evaluation
@@ -108,16 +106,3 @@ def count_flops(network: nn.Module, batch: Any) -> int:
     with in_evaluation(network), counting() as counter:
         call(network, batch)
         return int(counter.get_total_flops())
-
-
-@contextmanager
-def counting() -> Iterator[FlopCounterMode]:
-    """Count what runs inside, attention and fused encoder layers with it on every device."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # fused forms have no formula, nor have
-    try:
-        # the attention kernels of a CPU: products of matrices have
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            yield counter
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
