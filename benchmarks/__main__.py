@@ -12,7 +12,7 @@ from typing import Any
 
 BENCHMARKS = (
     "stores", "extract", "project", "maps", "moments", "validate", "heads", "sweep", "students",
-    "export", "online", "views", "throughput",
+    "export", "online", "views", "throughput", "nested",
 )  # fmt: skip
 OUT = Path(__file__).resolve().parent / "out"
 

@@ -52,11 +52,15 @@ def palette_of(
     """The palette of a way to prepare images of the first one's size; None where it has none."""
     if not isinstance(examples[0], Image.Image):
         return None
-    size = examples[0].size
-    prepared = prepare([Image.new("RGB", size, (level, level, level)) for level in range(LEVELS)])
-    images = prepared.get(KEY)
-    if len(prepared) != 1 or images is None or images.ndim != 4 or images.dtype != torch.float32:
+    size, columns = examples[0].size, []
+    for level in range(LEVELS):  # one at a time: photographs are large
+        prepared = prepare([Image.new("RGB", size, (level, level, level))])
+        images = prepared.get(KEY)
+        if len(prepared) != 1 or images is None or images.ndim != 4:
+            return None
+        columns.append(images[0, :, 0, 0].clone())
+    table = torch.stack(columns, dim=1)
+    if table.dtype != torch.float32:
         return None
-    table = images[:, :, 0, 0].T.contiguous()
     rising = np.diff(table.numpy(), axis=1) > 0
     return Palette(table) if rising.all() else None
