@@ -141,6 +141,7 @@ class ProjectConfig(Section):
     """Mapping the features to fewer dimensions."""
 
     kind: str = "gaussian"
+    dtype: Literal["float32", "float16"] = "float32"  # of the stored rows
     factors: SomeFactors = (2, 4, 8, 16)
     seeds: SomeSeeds = (0,)
 

@@ -75,6 +75,7 @@ class ProjectOptions(TypedDict, total=False):
 
     factor: float | Literal["auto"] | list[float | str]
     kind: str
+    dtype: str
     seed: int | list[int]
     tolerance: float
 
@@ -282,6 +283,7 @@ EXTRACT = {
     "seed": Option("seed of that map and of the views", ("extract.seed", "views.seed")),
 }
 PROJECT = {
+    "dtype": Option("float32 or float16, of the projected rows", ("project.dtype",)),
     "seed": Option("seed of the map; repeatable", ("project.seeds",)),
     "factor": Option(
         "compression factor dim_in / dim_out, repeatable; auto asks the sweep", ("project.factors",)

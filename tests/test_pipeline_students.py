@@ -15,6 +15,7 @@ from distill.pipeline.learning import _embeddings
 from distill.progress import Silent
 from distill.schooling import open_school
 from distill.stages.measure import count_multiply_adds
+from stores import open_splits
 from students import build, load_student, slice_embeddings
 from teachers import load_teacher
 from tests.cli_examples import Command, refused
@@ -58,6 +59,28 @@ def test_factor_one_teaches_the_features_as_they_are(run_copy: Path) -> None:
     assert student.target == "full"
     assert student.dim_out == 512
     assert student.name.endswith("-full")
+
+
+def test_a_student_learns_rows_of_half_precision_beside_the_others(
+    run_copy: Path, call: Command
+) -> None:
+    words = ("project", "--run", run_copy, "--factor", "4", "--dtype", "float16")
+    assert "done" not in call(*words, "--dry-run")[1]
+    code, out, err = call(*words)
+    assert code == 0, err
+    assert "-float16" in out
+    code, out, err = call(*words, "--dry-run")
+    assert "done" in out
+    stores = {path.name: path for path in (run_copy / "projected").glob("*-k128-*.zarr")}
+    (name,) = (one for one in stores if one.endswith("-float16.zarr"))
+    wide = open_splits(stores[name.replace("-float16", "")])
+    narrow = open_splits(stores[name])
+    for split in narrow:
+        rounded = wide[split].features().astype(np.float16)
+        np.testing.assert_array_equal(narrow[split].features(), rounded)
+    distill.train_head(run_copy)
+    found = distill.train_student(run_copy, factor=4, baselines=False, epochs=1).students
+    assert [one.target for one in found] == [name.removesuffix(".zarr")]
 
 
 @pytest.fixture(scope="module")

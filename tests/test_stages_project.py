@@ -183,6 +183,28 @@ def test_views_half_precision_and_missing_labels_are_carried(tmp_path: Path) -> 
     np.testing.assert_allclose(made.features(), expected, rtol=1e-4, atol=1e-3)
 
 
+def test_a_float16_target_holds_the_products_rounded_once(tmp_path: Path) -> None:
+    sources, (target, *_) = sources_in(tmp_path), targets_in(tmp_path)
+    narrow = replace(target, root=tmp_path / "narrow.zarr", dtype="float16")
+    project(sources, [target, narrow], progress=Silent())
+    wide, made = open_splits(target.root), open_splits(narrow.root)
+    for split in sources:
+        assert made[split].features().dtype == np.float16
+        rounded = wide[split].features().astype(np.float16)
+        np.testing.assert_array_equal(made[split].features(), rounded)
+    with pytest.raises(StoreMismatchError, match="dtype"):
+        project(sources, [replace(target, dtype="float16")], progress=Silent())
+
+
+def test_what_float16_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
+    features = drawn(25)
+    features[17] = 3e5
+    source = filled(tmp_path / "f.zarr" / "all", features)
+    target = replace(targets_in(tmp_path)[0], dtype="float16")
+    with pytest.raises(InvalidRowsError, match="1051"):  # 1000 + 3 * 17
+        project({"all": source}, [target], progress=Silent())
+
+
 def test_what_overflows_is_refused_by_name(tmp_path: Path) -> None:
     features = drawn(25)
     features[17] = 3e38

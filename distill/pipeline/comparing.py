@@ -19,7 +19,7 @@ from distill.pipeline.building import (
     the_views,
 )
 from distill.pipeline.learning import FULL, lesson_of
-from distill.pipeline.mapping import map_name, maps_for
+from distill.pipeline.mapping import maps_for, store_name
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall
@@ -202,8 +202,8 @@ class _Builder:
         from students import load_head
 
         opened, k = self.opened, self.lesson.targets["train"].spec.dim
-        run, seed = opened.run, opened.config.project.seeds[0]
-        name = map_name(kind, k, seed)
+        run, settings = opened.run, opened.config.project
+        name = store_name(settings, k, settings.seeds[0], kind=kind)
         full = feature_stores(run)
         stores = {found.name: those for found, those in projected_stores(run, full, self.progress)}
         if name not in stores:

@@ -13,7 +13,7 @@ from distill.pipeline.building import (
     the_device,
     the_teacher,
 )
-from distill.pipeline.mapping import map_name
+from distill.pipeline.mapping import store_name
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, POOL, Run
@@ -168,7 +168,7 @@ def _chosen(opened: Opened, full: Stores, progress: Progress) -> tuple[str, Stor
     run, config = opened.run, opened.config
     settings = config.project
     dim = full["train"].spec.dim
-    name = map_name(settings.kind, dim_for_factor(dim, config.student.factor), settings.seeds[0])
+    name = store_name(settings, dim_for_factor(dim, config.student.factor), settings.seeds[0])
     there = {found.name: (found, stores) for found, stores in projected_stores(run, full, progress)}
     if name in there:
         return name, there[name][1]

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config import fingerprint
+from distill.config import ProjectConfig, fingerprint
 from distill.findings import Record
 from distill.machine import half_of_free
 from distill.pipeline.building import command
@@ -35,6 +35,12 @@ def map_name(kind: str, dim_out: int, seed: int) -> str:
     from distill.sweeping.maps import is_seeded
 
     return f"{kind}-k{dim_out}-s{seed if is_seeded(kind) else 0}"
+
+
+def store_name(settings: ProjectConfig, dim_out: int, seed: int, *, kind: str = "") -> str:
+    """How the store of mapped rows is called: that of its map, with the type if it is float16."""
+    name = map_name(kind or settings.kind, dim_out, seed)
+    return name if settings.dtype == "float32" else f"{name}-{settings.dtype}"
 
 
 def begins_with_head(kind: str) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distill.findings import Extracted, Plan, PlannedStage, Student, Sweep, Taught
 from distill.options import AUTO, SPECIAL, overrides, several
 from distill.pipeline.building import BESIDE, projected_width, the_device, the_teacher, the_views
+from distill.pipeline.mapping import store_name
 from distill.pipeline.opening import Opened, peek, told
 from distill.runs import DEFAULT_RUN, POOL, VIEWS, recall
 
@@ -168,15 +169,16 @@ def _project(sight: _Sight) -> PlannedStage:
         dim, rows = sight.dim, sum(sight.stored_rows.values())
     settings = sight.config.project
     dims = sorted({dim_for_factor(dim, factor) for factor in settings.factors}, reverse=True)
-    names = [f"{settings.kind}-k{k}-s{seed}" for k in dims for seed in settings.seeds]
+    names = {store_name(settings, k, seed) for k in dims for seed in settings.seeds}
+    seeds, item = len(names) // len(dims), int(np.dtype(settings.dtype).itemsize)
     block = np.ones((min(rows, 512), dim), dtype=np.float32)
     matrix = np.ones((dim, sum(dims)), dtype=np.float32)
     return PlannedStage(
         stage="project",
         what=f"{len(names)} stores of {rows} rows: k = {', '.join(map(str, dims))}",
         done=all((sight.run.projections / f"{name}.json").is_file() for name in names),
-        seconds=_seconds(lambda: block @ matrix) * rows / len(block) * len(settings.seeds),
-        bytes=len(settings.seeds) * rows * (4 * sum(dims) + 16 * len(dims)),
+        seconds=_seconds(lambda: block @ matrix) * rows / len(block) * seeds,
+        bytes=seeds * rows * (item * sum(dims) + 16 * len(dims)),
     )
 
 

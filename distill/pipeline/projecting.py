@@ -9,7 +9,7 @@ from distill.findings import Projected, Projections, Validation
 from distill.options import AUTO, PROJECT, ProjectOptions, ValidateOptions, overrides, several
 from distill.pipeline.building import feature_stores, projected_as_made
 from distill.pipeline.learning import fit_heads
-from distill.pipeline.mapping import begins_with_head, map_name, maps_for
+from distill.pipeline.mapping import begins_with_head, maps_for, store_name
 from distill.pipeline.opening import Opened, UserError, opened_for_writing, peek, told
 from distill.pipeline.sweeping import automatic
 from distill.progress import SILENT, Progress
@@ -142,14 +142,14 @@ def _targets(
         factors.setdefault(k, factor)
     targets: dict[str, Target] = {}
     for seed in settings.seeds if factors else ():
-        names = {k: map_name(settings.kind, k, seed) for k in factors}
+        names = {k: store_name(settings, k, seed) for k in factors}
         if set(names.values()) <= set(targets):
             notes.append(f"a {settings.kind} map has no seed; it is made once")
             continue
         for projection in maps_for(opened, train, settings.kind, list(factors), seed):
             k = projection.dim_out
             root = opened.run.projected(names[k])
-            targets[names[k]] = Target(names[k], factors[k], projection, root)
+            targets[names[k]] = Target(names[k], factors[k], projection, root, settings.dtype)
     return list(targets.values()), notes
 
 

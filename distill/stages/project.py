@@ -32,6 +32,7 @@ class Target:
     factor_asked: int | float
     projection: Projection
     root: Path
+    dtype: str = "float32"  # of the stored rows
 
 
 def dim_for_factor(dim: int, factor: int | float) -> int:
@@ -56,8 +57,8 @@ def project(
     """Write every split of every target; the rows written, over all of them.
 
     Finished stores are left as they are, begun ones are gone on with. float16 features are mapped
-    in float32, and all targets are float32. ``StageError`` where a map does not fit its source,
-    ``InvalidRowsError`` where a mapped row is no longer finite.
+    in float32, and stored as their target says. ``StageError`` where a map does not fit its source,
+    ``InvalidRowsError`` where a mapped row is no longer finite, or beyond what float16 can hold.
     """
     _check(sources, targets)
     return sum(
@@ -165,11 +166,12 @@ def _spec(source: FeatureStore, target: Target) -> StoreSpec:
     """Chunks are whole numbers of source chunks, so that the products lie on the source's grid."""
     spec, dim_out = source.spec, target.projection.dim_out
     before = spec.made_by.get("projection")  # as the features were made
-    most = min(MOST_CHUNK_ROWS, default_chunk_rows(dim_out, "float32"))
+    most = min(MOST_CHUNK_ROWS, default_chunk_rows(dim_out, target.dtype))
     at_once = max(1, min(most, spec.rows) // spec.chunk_rows)
     return StoreSpec(
         rows=spec.rows,
         dim=dim_out,
+        dtype=target.dtype,
         labelled=spec.labelled,
         classes=spec.classes,
         views=spec.views,
