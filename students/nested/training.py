@@ -37,6 +37,7 @@ class RankPasses:
     ``settings`` are ranks for all layers or by their names, the highest first; the first is the
     anchor, which the network is left at. Told of what each rank gave, ``on_figures`` gets the
     setting's place with ``loss``, ``weight`` and the terms, as floats; it waits for the device.
+    ``choose`` sets a setting: of ranks, or of what else a network has several of.
     ``NestedError`` for another number of settings than the objective has.
     """
 
@@ -46,6 +47,7 @@ class RankPasses:
         settings: Sequence[Ranks],
         *,
         on_figures: Callable[[int, int, Mapping[str, float]], None] | None = None,
+        choose: Callable[[nn.Module, Any], None] = set_rank,
     ) -> None:
         if len(settings) != learning.objective.count:
             raise NestedError(
@@ -55,6 +57,7 @@ class RankPasses:
         self.learning = learning
         self.settings = tuple(settings)
         self.on_figures = on_figures
+        self.choose = choose
 
     def gradient(
         self,
@@ -70,13 +73,13 @@ class RankPasses:
 
         def call(place: int) -> Any:
             # not within ``using_ranks``: what recomputes in backward needs the rank still
-            set_rank(network, self.settings[place])
+            self.choose(network, self.settings[place])
             return forward(inputs)
 
         try:
             found = self.learning.objective.step(call, targets, at=at, backward=backward)
         finally:
-            set_rank(network, self.settings[0])
+            self.choose(network, self.settings[0])
         if self.on_figures is not None:
             for one in found.ranks:
                 told = {"loss": one.loss, "weight": one.weight, **one.terms}
@@ -98,6 +101,11 @@ def evaluate_ranks(
         for name, setting in settings.items():
             set_rank(network, setting)
             found[name] = evaluate(network)
+    return averaged(found)
+
+
+def averaged(found: Mapping[str, Evaluation]) -> Evaluation:
+    """The mean of evaluations, each also by its name among the measures."""
     measures = {
         f"{what}@{name}": float(getattr(one, what))
         for name, one in found.items()
