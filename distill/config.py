@@ -44,6 +44,13 @@ def _at_least_one(values: tuple) -> tuple:
     return values
 
 
+def _none_or_several(folds: int) -> int:
+    if folds < 0 or folds == 1:
+        raise ValueError("must be 0, or at least 2")
+    return folds
+
+
+Folds = Annotated[int, AfterValidator(_none_or_several)]
 SomeNames = Annotated[tuple[str, ...], AfterValidator(_at_least_one)]
 SomeFactors = Annotated[tuple[Factor, ...], AfterValidator(_at_least_one)]
 SomeSeeds = Annotated[tuple[Natural, ...], AfterValidator(_at_least_one)]
@@ -114,6 +121,7 @@ class TeachConfig(Section):
     weight_decay: Weight = 0.01
     warmup: ShareOrNone = 0.1  # share of all steps
     augment: str = ""  # a new view of every example each epoch; "": the examples as they are
+    folds: Folds = 0  # as many teachers more, each without one fold of the training examples
     seed: Natural = 0
 
 
@@ -122,6 +130,7 @@ class ExtractConfig(Section):
 
     batch_size: Positive = 64
     dtype: Literal["float32", "float16"] = "float32"  # of the stored rows
+    held_out: bool = False  # training rows as teachers see them that never learned them
     unlabeled: str = ""  # data whose labels are not used: a further split, for students
     factor: Factor = 1  # above 1 the features are mapped as they are made, and only that is kept
     kind: str = "gaussian"  # of that map: one drawn from a seed

@@ -54,12 +54,14 @@ class TeachOptions(TeacherOptions, total=False):
     epochs: int
     learning_rate: float
     augment: str
+    folds: int
     seed: int
 
 
 class ExtractOptions(TeacherOptions, total=False):
     """Options of ``extract``."""
 
+    held_out: bool
     dtype: str
     views: int
     augment: str
@@ -257,6 +259,14 @@ COMMON = {
     ),
     "mix": Option(
         "mix each view with one of another example: none, mixup or cutmix", ("views.mix",)
+    ),
+    "folds": Option(
+        "as many teachers more, each without a fold of the training examples", ("teach.folds",)
+    ),
+    "held_out": Option(
+        "see each training example by the teacher that never learned it (after train-teacher "
+        "--folds)",
+        ("extract.held_out",),
     ),
     "unlabeled": Option(
         "data whose labels are not used, for students to learn", ("extract.unlabeled",)

@@ -71,6 +71,11 @@ class Run:
         return self.teacher / "taught.json"
 
     @property
+    def folds(self) -> Path:
+        """Finding of ``train-teacher --folds``."""
+        return self.teacher / "folds.json"
+
+    @property
     def features(self) -> Path:
         """The teacher's features, a group a split."""
         return self.folder / "features.zarr"

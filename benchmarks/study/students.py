@@ -37,11 +37,13 @@ class Setting:
     teacher: str  # in CASES
     epochs: int  # of fine-tuning it; 0: as its config says
     kinds: tuple[str, ...] = ("head-svd", "gaussian", "pca")  # of the maps that are compared
+    folds: int = 0  # more teachers, of which each training row is seen by one that never learned it
     pool: str = ""  # file of unlabeled examples, below the data folder
 
 
 SETTINGS = {
     "clinc150": Setting("clinc150-minilm", 3),
+    "clinc150-held-out": Setting("clinc150-minilm", 3, folds=5),
     "clinc150-pool": Setting("clinc150-minilm", 3, pool="text/clinc150-train.parquet"),
     "cifar10": Setting("cifar10-resnet18", 0),
     "tinyimagenet32": Setting("tinyimagenet32-resnet18", 0),
@@ -73,7 +75,10 @@ def prepared(name: str) -> Path:
     case = CASES[setting.teacher]
     told: Any = {**options(case)}
     if setting.epochs or case.taught:  # else it is frozen as it comes
-        told["weights"] = str(extracted(case.name, epochs=setting.epochs) / "teacher")
+        teacher = extracted(case.name, epochs=setting.epochs)
+        if setting.folds:
+            distill.train_teacher(teacher, folds=setting.folds, progress=bars)
+        told["weights"] = str(teacher / "teacher")
     if setting.pool:
         told["unlabeled"] = f"parquet:{DATA / setting.pool}"
     distill.extract(run, config=config, progress=bars, **told)

@@ -23,6 +23,25 @@ class Taught(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoldTaught(Record):
+    """One teacher that learned all training examples but those of a fold."""
+
+    rows: int  # of the fold
+    accuracy: float  # on the fold, by its own head
+    explained: float  # R² of the whole teacher's validation features, once aligned
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldsTaught(Record):
+    """``train-teacher --folds``: the teachers that a held-out extraction runs."""
+
+    fingerprint: str  # of the data
+    folds: tuple[FoldTaught, ...]
+    own_accuracy: float  # of the whole teacher on the training examples, which it learned
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractedSplit(Record):
     """One split of a store."""
 

@@ -65,22 +65,32 @@ def _network_as_teacher(
 ) -> "Teacher":
     from teachers import load_teacher
 
-    settings = config.teacher
-    weights = settings.weights
-    if settings.taught and not fresh:
+    weights = config.teacher.weights
+    if config.teacher.taught and not fresh:
         if not run.taught.is_file():
             # a name that does not exist is the better thing to say: built to find out
-            load_teacher(settings.name, weights="random", options=settings.options)
+            named = config.teacher
+            load_teacher(named.name, weights="random", options=named.options)
             raise UserError(
-                f"the teacher of {run.folder}, {settings.name}, has not been taught yet: run "
+                f"the teacher of {run.folder}, {named.name}, has not been taught yet: run "
                 f"{command(run, 'train-teacher')} first, or name frozen weights with --weights "
                 "(pretrained, or a file)"
             )
         weights = str(run.teacher)
+    return network_of(config, dataset, weights, image_size=image_size)
+
+
+def network_of(
+    config: Config, dataset: "Dataset", weights: str, *, image_size: int | None = None
+) -> "Teacher":
+    """The network that the config names, with these weights: a word, a file or a folder."""
+    from teachers import load_teacher
+
+    settings = config.teacher
     return load_teacher(
         settings.name,
         weights=weights,
-        image_size=image_size,
+        image_size=settings.image_size if image_size is None else image_size,
         pooling=settings.pooling,
         max_length=settings.max_length,
         layer=settings.layer,

@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from distill.config import Config, fingerprint
-from distill.findings import Extracted, Taught
+from distill.findings import Extracted, FoldsTaught, Taught
 from distill.options import EXTRACT, TEACH, ExtractOptions, TeachOptions, overrides
-from distill.pipeline.building import command, projected_width, the_device, the_teacher, the_views
+from distill.pipeline.building import (
+    command,
+    network_of,
+    projected_width,
+    the_device,
+    the_teacher,
+    the_views,
+)
 from distill.pipeline.opening import Opened, UserError, one_line, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall, remember, versions
 
 if TYPE_CHECKING:
+    from distill.held_out import HeldOut
     from projections import Projection
     from teachers import Teacher
 
@@ -58,6 +66,65 @@ def extract(
 
 def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Taught:
     """The teaching stage on an opened run; finished work is returned as it is."""
+    found, made_from = _teach_whole(opened, progress=progress, overwrite=overwrite)
+    if opened.config.teach.folds:
+        _teach_folds(opened, made_from, progress=progress, overwrite=overwrite)
+    return found
+
+
+def _teach_folds(opened: Opened, made_from: str, *, progress: Progress, overwrite: bool) -> None:
+    """Teachers that each learned all but a fold; those that are finished are left as they are."""
+    from distill.stages.teach_folds import Course, teach_folds
+
+    run, config, dataset = opened.run, opened.config, opened.dataset
+    folded = fingerprint(made_from, config.teach.folds)
+    if recall(run.folds, FoldsTaught, made_from=folded) is not None and not overwrite:
+        progress.say(f"the teachers of {config.teach.folds} folds are taught already")
+        return
+    if run.folds.is_file() and not overwrite:
+        raise UserError(
+            f"{run.teacher} holds teachers of other folds; name another folder with --run, or "
+            "teach all anew with --overwrite"
+        )
+    opened.keep_config()
+    run.folds.unlink(missing_ok=True)
+    course = Course(
+        folder=run.teacher,
+        settings=config.teach,
+        workers=config.compute.workers,
+        batch_size=config.extract.batch_size,
+        fresh=lambda: the_teacher(run, config, dataset, fresh=True),
+        load=lambda folder: network_of(config, dataset, str(folder)),
+    )
+    found = teach_folds(dataset, course, progress=progress, overwrite=overwrite)
+    remember(run.folds, found, made_from=folded)
+
+
+def _held_out(opened: Opened) -> "HeldOut":
+    """The teachers of the folds beside the weights that this run extracts with."""
+    from distill.held_out import Folds, HeldOut, folder_of
+
+    run, config, dataset = opened.run, opened.config, opened.dataset
+    weights = run.teacher if config.teacher.taught else Path(config.teacher.weights)
+    found = recall(weights / run.folds.name, FoldsTaught)
+    if found is None:
+        raise UserError(
+            f"no teachers of folds beside the weights {weights}: run "
+            f"{command(run, 'train-teacher --folds 5')} first, or extract without --held-out"
+        )
+    if found.fingerprint != dataset.fingerprint:
+        raise UserError(
+            f"the teachers of folds beside {weights} were taught on other data than "
+            f"{dataset.name} as this run reads it; extract the same data, or without --held-out"
+        )
+    teachers = [
+        network_of(config, dataset, str(folder_of(weights, fold)))
+        for fold in range(len(found.folds))
+    ]
+    return HeldOut(Folds.load(weights), tuple(teachers))
+
+
+def _teach_whole(opened: Opened, *, progress: Progress, overwrite: bool) -> tuple[Taught, str]:
     from distill.augmentations import check_augmentation
     from distill.stages.train_teacher import train_teacher as stage
 
@@ -66,13 +133,13 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
     views = set() if config.teach.augment else {"augment"}  # runs from before there were any
     made_from = fingerprint(
         config.teacher.model_dump(exclude={"taught", "layer"}),
-        config.teach.model_dump(exclude=views),
+        config.teach.model_dump(exclude={*views, "folds"}),
         dataset.fingerprint,
     )
     finished = recall(run.taught, Taught, made_from=made_from)
     if finished is not None and not overwrite:
         progress.say(f"{run.teacher} is taught already")
-        return finished
+        return finished, made_from
     if run.taught.is_file() and not overwrite:
         raise UserError(
             f"{run.teacher} was taught otherwise (another teacher, data, or settings of "
@@ -95,7 +162,7 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
     )
     run.record_environment(device=the_device(config))
     remember(run.taught, found, made_from=made_from)
-    return found
+    return found, made_from
 
 
 def _projection(config: Config, teacher: "Teacher") -> "Projection | None":
@@ -129,6 +196,7 @@ def take_features(
     views, pool = the_views(config, dataset), opened.pool
     teacher = the_teacher(run, config, dataset)
     projection = _projection(config, teacher)
+    held_out = _held_out(opened) if config.extract.held_out else None
     notes = [*dataset.notes, *(() if pool is None else pool.notes)]
     if config.data.limit:
         notes.append(
@@ -136,6 +204,11 @@ def take_features(
         )
     if config.teacher.weights == "random" and not config.teacher.taught:
         notes.append("the teacher's weights are random: these are the features of no training")
+    if held_out is not None:
+        notes.append(
+            f"training rows are seen by {len(held_out.teachers)} teachers, each of a fold that it "
+            "never learned, in the whole teacher's coordinates"
+        )
     if projection is not None:
         notes.append(
             f"the features were projected as they were made, from {projection.dim_in} to "
@@ -159,6 +232,7 @@ def take_features(
             views=views,
             pool=pool,
             projection=projection,
+            held_out=held_out,
         )
     except StoreMismatchError as error:
         anew = command(run, "extract --overwrite")

@@ -18,16 +18,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from sklearn import config_context
 from torch.utils.data import DataLoader
 
 from distill.allocator import memory_kept
 from distill.config import ExtractConfig
 from distill.datasets import Dataset
+from distill.errors import StageError
 from distill.findings import Extracted, ExtractedSplit
+from distill.held_out import HeldOut
 from distill.progress import Progress
-from distill.runs import POOL
+from distill.runs import POOL, VIEWS
 from distill.sources import Source, refuse_other_views, sources_of
 from distill.views import Views
 from projections import Projection
@@ -44,6 +46,7 @@ from stores import (
 )
 from teachers import Outputs, Prepared, Teacher
 
+LEARNED = ("train", VIEWS)  # splits of examples that a taught teacher learned
 MOST_CHUNK_ROWS = 1024  # what a kill can lose: under a minute of ResNet-50 on two cores
 LIBRARIES = ("numpy", "torch", "timm", "torchvision", "transformers", "pillow", "zarr")
 
@@ -62,6 +65,7 @@ def extract(
     views: Views | None = None,
     pool: Dataset | None = None,
     projection: Projection | None = None,
+    held_out: HeldOut | None = None,
 ) -> Extracted:
     """Fill ``root``/<split> for every split; what is there already is not made again.
 
@@ -69,26 +73,47 @@ def extract(
     over what the stage records itself. ``repair`` first takes away what is damaged. ``views`` of
     every training example become the split ``views``; of the training examples of ``pool`` the
     split ``unlabeled`` is made, from the same views if there are any. ``projection`` maps features
-    as they are made: their full width is never stored. Raises ``StageError`` for a pool of another
-    modality, ``StoreMismatchError`` where other views are stored, what stores raise, and whatever
-    an unreadable input raises, naming it.
+    as they are made: their full width is never stored. With ``held_out`` every training example,
+    and every view of it, goes through the teacher that never learned it. Raises ``StageError`` for
+    a pool of another modality and for mixed views of rows that are held out,
+    ``StoreMismatchError`` where other views are stored, what stores raise, and whatever an
+    unreadable input raises, naming it.
     """
     started = time.perf_counter()
     written = 0
     sources = sources_of(dataset, views, pool)
     for source in sources:
         refuse_other_views(root / source.name, source)
+    if held_out is not None and views is not None and views.mix != "none":
+        raise StageError(
+            "a view that mixes two examples is held out of no fold: extract without --mix, or "
+            "without --held-out"
+        )
+    seen = {} if held_out is None else dict.fromkeys(LEARNED, held_out)
     origin = {} if projection is None else {"projection": projection.describe()}
     dim = teacher.card.dim if projection is None else projection.dim_out
     specs = {
-        source.name: _spec(source, teacher, dim, settings, {**origin, **made_by})
+        source.name: _spec(
+            source,
+            teacher,
+            dim,
+            settings,
+            {**origin, **_held(seen.get(source.name)), **made_by},
+        )
         for source in sources
     }
     for source in sources:
         if repair:
             _take_damage_away(root / source.name, progress)
         with create_store(root / source.name, specs[source.name]) as writer:
-            work = _Work(source, teacher, projection, settings.batch_size, workers)
+            work = _Work(
+                source,
+                teacher,
+                projection,
+                settings.batch_size,
+                workers,
+                seen.get(source.name),
+            )
             written += _fill(writer, work, progress)
     seconds = time.perf_counter() - started
     return Extracted(
@@ -118,6 +143,17 @@ class _Work:
     projection: Projection | None
     batch_size: int
     workers: int
+    held_out: HeldOut | None
+
+    def embed(self, rows: Int64[np.ndarray, " rows"], prepared: Prepared) -> Outputs:
+        """What the teacher sees of some rows, or that of each row's fold."""
+        if self.held_out is None:
+            return self.teacher.embed(prepared)
+        return self.held_out.embed(self.source.ids[rows], prepared)
+
+
+def _held(held_out: HeldOut | None) -> dict[str, Any]:
+    return {} if held_out is None else {"held_out": held_out.describe()}
 
 
 def _spec(
@@ -193,7 +229,7 @@ def _fill(writer: StoreWriter, work: _Work, progress: Progress) -> int:
     with progress.task(f"extract {source.name}", total=rows, unit="rows") as advance:
         for index in pending:
             start, stop = writer.spec.rows_of(index)
-            features, logits = _chunk(batches, work.teacher, start, stop, advance)
+            features, logits = _chunk(batches, work, start, stop, advance)
             writer.write(
                 index,
                 ids=source.ids[start:stop],
@@ -216,19 +252,19 @@ def _mapped(
 
 def _chunk(
     batches: Iterator[tuple[np.ndarray, Prepared]],
-    teacher: Teacher,
+    work: _Work,
     start: int,
     stop: int,
     advance: Callable[[int], None],
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Features and logits of rows start to stop, in the order of the rows."""
-    card = teacher.card
+    card = work.teacher.card
     features = np.empty((stop - start, card.dim), dtype=np.float32)
     logits = np.empty((stop - start, len(card.classes)), dtype=np.float32)
     done = 0
     while done < stop - start:
         rows, prepared = next(batches)
-        found: Outputs = teacher.embed(prepared)
+        found = work.embed(rows, prepared)
         features[rows - start] = found.features
         if found.logits is not None:
             logits[rows - start] = found.logits

@@ -63,14 +63,22 @@ def partition(labels: Int64[np.ndarray, " rows"], number: int) -> Partition:
             f"train and validation have {len(labels)} rows together; cross-validation needs at "
             f"least {FEWEST}"
         )
-    rng = np.random.default_rng(number)
-    shuffled = rng.permutation(len(labels))
-    dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    place = np.empty(len(labels), np.int64)
-    place[dealt] = np.arange(len(labels))
+    place = places(labels, number)
     _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
     calibrates = (place % CALIBRATING == CALIBRATING - 1) & (counts[which] > SPARED)
     return Partition(fold=place % FOLDS, calibrates=calibrates)
+
+
+def places(labels: Int64[np.ndarray, " rows"], seed: int) -> Int64[np.ndarray, " rows"]:
+    """Where each row comes when they are dealt: class by class, shuffled within each.
+
+    ``places % n`` are n stratified folds: a class of m rows has floor(m / n) or one more in each.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    place = np.empty(len(labels), np.int64)
+    place[dealt] = np.arange(len(labels))
+    return place
 
 
 def fewest_to_fit(labels: Int64[np.ndarray, " rows"], seeds: int) -> int:
