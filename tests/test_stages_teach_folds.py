@@ -144,6 +144,7 @@ def test_views_that_mix_two_examples_are_refused(
 def test_a_class_of_one_example_cannot_be_held_out(tmp_path: Path) -> None:
     data: Dataset = dataset()
     train = data.splits["train"]
+    assert train.labels is not None
     labels = np.where(train.labels == 2, 1, train.labels)
     labels[7] = 2
     data = replace(data, splits={**data.splits, "train": replace(train, labels=labels)})
