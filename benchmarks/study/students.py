@@ -43,6 +43,7 @@ class Setting:
 
 SETTINGS = {
     "clinc150": Setting("clinc150-minilm", 3),
+    "clinc150-bert": Setting("clinc150-minilm", 3),
     "clinc150-held-out": Setting("clinc150-minilm", 3, folds=5),
     "clinc150-pool": Setting("clinc150-minilm", 3, pool="text/clinc150-train.parquet"),
     "cifar10": Setting("cifar10-resnet18", 0),
