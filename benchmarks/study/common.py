@@ -39,6 +39,7 @@ CASES = {
         Case("clinc150-minilm", "text/clinc150", text=True),
         Case("sst2-minilm", "text/sst2", text=True),
         Case("cifar10-resnet18", "images/cifar10", taught=True),
+        Case("cifar10-mobilenetv2", "images/cifar10", "weights/mobilenetv2_100.safetensors"),
         Case("tinyimagenet32-resnet18", "images/tinyimagenet32", taught=True),
         Case("cifar10-resnet50", "images/cifar10", taught=True),
         Case("tinyimagenet32-resnet50", "images/tinyimagenet32", taught=True),
