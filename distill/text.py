@@ -212,6 +212,27 @@ def _fixed(found: f.Fixed) -> str:
     )
 
 
+def _frontier(found: f.Frontier) -> str:
+    from distill.reporting import shown
+
+    rows = []
+    for name, points in [("dense", (found.dense,)), *((c.name, c.points) for c in found.curves)]:
+        for point in points:
+            times = (f"{one.seconds * 1e3:.1f} ms" for one in point.latencies)
+            rows.append(
+                (
+                    name,
+                    f"{100 * point.share:.1f}",
+                    percent(point.accuracy.mean),
+                    f"{100 * point.difference.value:+.2f}",
+                    "yes" if point.trained else "no",
+                    ", ".join(times),
+                )
+            )
+    header = ("network", "FLOPs %", "accuracy", "against dense", "trained", "time")
+    return "\n".join([table(header, rows), "", *shown(found), *found.notes])
+
+
 def _comparison(found: f.Comparison) -> str:
     from distill.reporting import verdicts
 
@@ -356,6 +377,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     f.Sweep: _sweep,
     f.Students: _students,
     f.Comparison: _comparison,
+    f.Frontier: _frontier,
     f.Fixed: _fixed,
     f.Reported: _reported,
     f.Exported: _exported,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distill.findings.compared import Comparison
+from distill.findings.frontier import Frontier
 from distill.findings.made import Extracted, Head, Projected, Student, Taught
 from distill.findings.measured import Cost
 from distill.findings.record import Record
@@ -28,6 +29,7 @@ class Report(Record):
     costs: tuple[Cost, ...]
     sweep: Sweep | None = None
     comparison: Comparison | None = None
+    frontier: Frontier | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what the stages said: dropped heads, small classes, ...
     derived: dict[str, Any] = field(default_factory=dict)  # arithmetic on the rest, when written

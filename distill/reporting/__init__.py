@@ -3,6 +3,7 @@
 from distill.reporting.comparison_tables import told_settings
 from distill.reporting.comparisons import verdicts
 from distill.reporting.derived import Derived, derive
+from distill.reporting.frontiers import shown
 from distill.reporting.sweeps import recommendation
 from distill.reporting.terminal import compression_table
 from distill.reporting.write import (
@@ -10,6 +11,7 @@ from distill.reporting.write import (
     ReportPaths,
     load_report,
     write_comparison,
+    write_frontier,
     write_report,
     write_sweep,
 )
@@ -22,9 +24,11 @@ __all__ = [
     "derive",
     "load_report",
     "recommendation",
+    "shown",
     "told_settings",
     "verdicts",
     "write_comparison",
+    "write_frontier",
     "write_report",
     "write_sweep",
 ]

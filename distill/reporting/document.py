@@ -6,6 +6,7 @@ from distill.findings import Report
 from distill.reporting import plots, sizes, tables
 from distill.reporting.comparisons import comparison_sections
 from distill.reporting.derived import TOLERANCE, Derived, smallest_within
+from distill.reporting.frontiers import frontier_sections
 from distill.reporting.layout import Document, KeyFigure, Section
 from distill.reporting.sweeps import sweep_sections
 from distill.reporting.tables import Table
@@ -93,6 +94,8 @@ def _sections(report: Report, derived: Derived) -> Iterator[Section]:
         yield _students(report, derived)
     if report.comparison is not None:
         yield from comparison_sections(report.comparison)
+    if report.frontier is not None:
+        yield from frontier_sections(report.frontier)
     if report.costs:
         yield _costs(report)
     yield _making(report)

@@ -1,12 +1,13 @@
-"""Reports, sweeps and comparisons -> .json, .md and .html files, each whole or not at all."""
+"""Reports, sweeps, comparisons, frontiers -> .json, .md and .html files, each whole or not."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.findings import Comparison, FindingError, Report, Sweep
+from distill.findings import Comparison, FindingError, Frontier, Report, Sweep
 from distill.reporting.comparisons import comparison_document
 from distill.reporting.derived import derive, with_derived
 from distill.reporting.document import compose
+from distill.reporting.frontiers import frontier_document
 from distill.reporting.markdown import to_markdown
 from distill.reporting.page import to_html
 from distill.reporting.sweeps import sweep_document
@@ -47,6 +48,13 @@ def write_comparison(found: Comparison, folder: Path, *, title: str) -> None:
     document = comparison_document(found, title)
     _write(folder / "compare.md", to_markdown(document))
     _write(folder / "compare.html", to_html(document))
+
+
+def write_frontier(found: Frontier, folder: Path, *, title: str) -> None:
+    """Write ``frontier.md`` and, last, ``frontier.html``."""
+    document = frontier_document(found, title)
+    _write(folder / "frontier.md", to_markdown(document))
+    _write(folder / "frontier.html", to_html(document))
 
 
 def load_report(path: Path) -> Report:

@@ -1,0 +1,195 @@
+"""A frontier as sentences, drawings and sections: of a document of its own, and in the report."""
+
+from collections.abc import Iterator
+
+from distill.findings import Certificate, Frontier, FrontierCurve, FrontierPoint
+from distill.reporting.frontier_plots import flops_plot, time_plot
+from distill.reporting.frontier_tables import curves_table, nearest, points_table, told_falls
+from distill.reporting.layout import Document, KeyFigure, Section, Words
+from distill.reporting.sweep_tables import lost_points
+from distill.reporting.text import (
+    count,
+    percent,
+    plain,
+    points,
+    rounded,
+    three_figures,
+    told_difference,
+)
+
+TOLD = (0.5, 0.35)  # budgets that sentences are about
+
+
+def frontier_document(found: Frontier, title: str) -> Document:
+    """The frontier alone, as ``frontier.md`` and ``frontier.html`` show it."""
+    rows = found.rows
+    return Document(
+        title=plain(title) or "Subspace distillation",
+        subtitle=(
+            f"{plain(found.nested)}, nested of {plain(found.teacher)} · {count(found.classes)} "
+            f"classes · {count(rows.get('train', 0))} training rows, tested on "
+            f"{count(rows.get('test', 0))}"
+        ),
+        figures=tuple(_key_figures(found)),
+        words=Words(warnings=(), shows=tuple(shown(found)), limits=tuple(_limits(found))),
+        sections=tuple(frontier_sections(found)),
+        kicker="What does accuracy cost?",
+        footer="The figures behind this page are in frontier.json beside it, its tables in "
+        "frontier.md.",
+    )
+
+
+def shown(found: Frontier) -> Iterator[str]:
+    """What the frontier says, what to pick first."""
+    yield picked(found)
+    ours = found.curves[0]
+    for budget in TOLD:
+        point = nearest(ours, budget)
+        if point is not None:
+            yield _at(found, budget, point)
+    yield from _areas(found)
+    if ours.falls is not None and ours.falls.count:
+        yield f"Accuracy does not always rise with the budget: {told_falls(ours.falls)[4:]}."
+    elif ours.falls is not None:
+        yield f"Accuracy never falls from one of its {len(ours.points)} budgets to the next."
+
+
+def picked(found: Frontier) -> str:
+    """What to pick, and what the test rows say of it."""
+    one = found.picked
+    tolerance = three_figures(100 * one.tolerance)
+    aim = f"at most {tolerance} {'point' if tolerance == '1' else 'points'} worse than dense"
+    if one.share is None:
+        guess = (
+            ""
+            if one.estimated is None
+            else f" By the mean alone it would be {percent(one.estimated)} % of dense FLOPs."
+        )
+        return (
+            f"No budget is shown on validation rows to be {aim} with 95 % confidence: at "
+            f"the largest {_loss(one.validation)}{_needed(one.validation)}.{guess}"
+        )
+    return (
+        f"Picked on validation rows, with 95 % confidence {aim}: {percent(one.share)} % of dense "
+        f"FLOPs ({_loss(one.validation)}). On test rows {_loss(one.test)}: {one.test.verdict}."
+    )
+
+
+def _loss(one: Certificate) -> str:
+    return f"the loss is {lost_points(one.loss)} points, at most {lost_points(one.high)}"
+
+
+def _needed(one: Certificate) -> str:
+    return f"; about {rounded(one.rows_needed)} rows would decide" if one.rows_needed else ""
+
+
+def _at(found: Frontier, budget: float, point: FrontierPoint) -> str:
+    dense = {one.batch: one.seconds for one in found.dense.latencies}
+    times = "; ".join(
+        f"{three_figures(one.seconds / dense[one.batch])}× its time at batch {one.batch}"
+        for one in point.latencies
+        if one.batch in dense
+    )
+    taken = "" if budget - point.share < 0.001 else f", of which it takes {percent(point.share)} %"
+    return (
+        f"A budget of {percent(budget)} % of dense FLOPs{taken}: "
+        f"{told_difference(point.difference)} against dense"
+        f"{f', in {times}' if times else ''}."
+    )
+
+
+def _areas(found: Frontier) -> Iterator[str]:
+    ours = found.curves[0]
+    if ours.area is None:
+        return
+    yield (
+        f"Mean accuracy over budgets from {percent(found.floor)} % to 100 % of dense FLOPs: "
+        f"{percent(ours.area.mean)} %."
+    )
+    for curve in found.curves[1:]:
+        if curve.behind is not None:
+            yield f"{plain(curve.name)}: {_verdict(curve)}"
+
+
+def _verdict(curve: FrontierCurve) -> str:
+    behind = curve.behind
+    if behind is None:
+        return ""
+    told = told_difference(behind)
+    if behind.interval.high < 0:
+        return f"behind the nested network in area, {told}."
+    if behind.interval.low > 0:
+        return f"ahead of the nested network in area, {told}."
+    return f"no difference in area is shown, {told}."
+
+
+def _key_figures(found: Frontier) -> Iterator[KeyFigure]:
+    one = found.picked
+    yield KeyFigure(
+        "none" if one.share is None else f"{percent(one.share)} %",
+        "of dense FLOPs picked",
+        f"at most {three_figures(100 * one.tolerance)} points worse, 95 % confidence",
+    )
+    point = nearest(found.curves[0], TOLD[0])
+    if point is not None:
+        yield KeyFigure(
+            f"{points(point.difference.value)} points",
+            f"at {percent(TOLD[0])} % of dense FLOPs",
+            f"{percent(point.accuracy.mean)} % against {percent(found.dense.accuracy.mean)} %",
+        )
+    area = found.curves[0].area
+    if area is not None:
+        yield KeyFigure(
+            f"{percent(area.mean)} %",
+            "mean accuracy over budgets",
+            f"from {percent(found.floor)} % to 100 % of dense FLOPs",
+        )
+
+
+def _limits(found: Frontier) -> Iterator[str]:
+    alone = [plain(curve.name) for curve in found.curves if curve.seeds == 1 and curve.trainings]
+    if alone:
+        yield f"Of one seed alone, whose spread over seeds is not known: {', '.join(alone)}."
+    yield (
+        f"Areas begin at {percent(found.floor)} % of dense FLOPs, where the last of the curves "
+        "begins: what a network does below that does not count in them."
+    )
+    if found.dense.latencies:
+        where = f"{found.device} with {found.threads} threads" if found.threads else found.device
+        yield f"Times are of {where}; another machine may order the networks otherwise."
+    yield (
+        "Test rows were read once for each network and all its budgets; intervals are for one "
+        "point at a time."
+    )
+    for note in found.notes:
+        yield plain(note)
+
+
+def frontier_sections(found: Frontier) -> Iterator[Section]:
+    """Accuracy against FLOPs with the tables, then against time."""
+    yield Section(
+        "What accuracy costs: budgets of a nested network",
+        (
+            f"Shares of the dense network's {rounded(found.dense_flops)} FLOPs at "
+            f"{plain(found.measured_at)}: all of it, attention and head included, two a "
+            "multiply-add. The area is the mean accuracy over budgets, by trapezoids. Every rival "
+            "that was trained got the same distillation and as many updates.",
+            *shown(found),
+        ),
+        curves_table(found),
+        (flops_plot(found),),
+        caption="Bars are 95 % intervals over seeds, over test rows where there is one seed.",
+        points=tuple(f"{plain(curve.name)}: {plain(curve.about)}" for curve in found.curves),
+    )
+    plot = time_plot(found)
+    yield Section(
+        "Every budget, and its time",
+        (
+            "Time is the median of repeated calls on prepared networks, all of them in turn."
+            if plot
+            else "Nothing was timed.",
+        ),
+        points_table(found),
+        (plot,) if plot else (),
+        caption="Networks that are not drawn have the layers, and so the time, of the nested one.",
+    )
