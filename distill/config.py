@@ -251,6 +251,21 @@ class CompareConfig(Section):
     seed: Natural = 0  # of the search
 
 
+class FrontierConfig(Section):
+    """Accuracy of a nested network against budget and time, beside its rivals."""
+
+    rivals: tuple[str, ...] = ("svd", "whitened", "one-rank", "width", "half")
+    points: Positive = 12  # at least so many budgets of a network that has several
+    budgets: tuple[Share, ...] = (0.35, 0.5)  # among them these, where they are in reach
+    seeds: Positive = 3  # of the nested network
+    rival_seeds: Positive = 3  # of rivals that are taught, but for the next
+    rank_networks: Positive = 4  # budgets at which a network of its own is taught, of one seed
+    tolerance: Share = 0.01  # accuracy that the budget picked may lose
+    batches: tuple[Positive, ...] = (1, 32)  # that are timed
+    repeats: Natural = 20  # rounds of timed calls; 0 times nothing
+    seconds: PositiveFloat = 300.0  # of timing at a batch size, as long as 3 rounds take less
+
+
 class ComputeConfig(Section):
     """Where the work is done. Changes no result beyond rounding."""
 
@@ -277,6 +292,7 @@ class Config(Section):
     sweep: SweepConfig = SweepConfig()
     student: StudentConfig = StudentConfig()
     compare: CompareConfig = CompareConfig()
+    frontier: FrontierConfig = FrontierConfig()
     compute: ComputeConfig = ComputeConfig()
 
 

@@ -138,6 +138,16 @@ class Run:
         return self.folder / "compare.json"
 
     @property
+    def frontiers(self) -> Path:
+        """Folder of all networks of ``frontier``, by the name of the nested one."""
+        return self.folder / "frontier"
+
+    @property
+    def frontier(self) -> Path:
+        """Finding of ``frontier``."""
+        return self.folder / "frontier.json"
+
+    @property
     def costs(self) -> Path:
         """Measured sizes and latencies."""
         return self.folder / "costs.json"
