@@ -1,12 +1,14 @@
-"""Nested layers against plain ones, switching between budgets, and surgery. Prints JSON.
+"""Nested layers against plain ones, switching, training steps, and surgery. Prints JSON.
 
 Every ratio is the median over rounds in which both sides run in turn, each as often as fills some
 milliseconds: times swing on a shared machine, their ratios less. The bars are of a text's 128
 tokens, the worst of BERT's and MiniLM's layers; other numbers of rows stand below them, with what
 a gauge takes beside the two other forms at ranks where it is chosen. Surgery is of the MLP blocks
-of BERT-base with random weights, whitened from 256 texts of 20 tokens.
+of BERT-base with random weights, whitened from 256 texts of 20 tokens. A training step is of a
+network of MiniLM's sizes.
 """
 
+import copy
 import json
 import statistics
 import sys
@@ -20,14 +22,24 @@ from torch import Tensor, nn
 
 from students.nested.forms import Form
 from students.nested.layers import NestedLinear
+from students.nested.objective import NestedObjective
 from students.nested.ranks import nested_layers, prepare, set_rank, using_ranks
+from students.nested.recipe import NestedRecipe
 from students.nested.surgery import INITS, nest
+from students.nested.training import Learning, RankPasses
 
 SIZES = ((384, 384), (384, 1536), (1536, 384), (768, 3072), (3072, 768))
 TOKENS, ROWS = 128, (1, 32, 128, 1024)
 ROUNDS, SECONDS = 41, 4e-3  # of a turn, at least
 WIDTH, DEEP = 768, 12
 BUDGETS = (WIDTH // 3, WIDTH)  # ranks of all layers
+BATCH, LENGTH, CLASSES = 32, 24, 150  # of a training step
+RECIPES = {
+    "labels alone": NestedRecipe(sampling="uniform"),
+    "with KL to the anchor": NestedRecipe(
+        weighing="equal", sampling="uniform", distill="anchor", temperature=2.0
+    ),
+}
 
 Call = Callable[[], Any]
 
@@ -127,6 +139,67 @@ def switching() -> dict[str, float]:
     }
 
 
+class Told(nn.Module):
+    """A text network of MiniLM's sizes that tells classes apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig(
+            vocab_size=1000, hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
+            intermediate_size=1536, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        )  # fmt: skip
+        self.body = BertModel(config, add_pooling_layer=False)
+        self.head = nn.Linear(384, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (rows, classes) of tokens (rows, length)."""
+        found: Tensor = self.head(self.body(tokens).last_hidden_state.mean(dim=1))
+        return found
+
+
+def training(recipe: NestedRecipe) -> dict[str, float]:
+    """A step of an anchor and a third of its rank, over plain passes of the same two sizes.
+
+    The plain networks have two linear layers for each nested one; dense passes stand beside.
+    """
+    dense = Told()
+    network = copy.deepcopy(dense)
+    nest(network, include=["mlp", "attention"])
+    layers = nested_layers(network)
+    settings = [
+        {name: layer.full_rank // part for name, layer in layers.items()} for part in (1, 3)
+    ]
+    plain = [
+        copy.deepcopy(
+            network,
+            {id(layer): layer.plain(each[name], "factored") for name, layer in layers.items()},
+        )
+        for each in settings
+    ]
+    tokens = torch.randint(1000, (BATCH, LENGTH))
+    labels = torch.randint(CLASSES, (BATCH,))
+    objective = NestedObjective(recipe, count=2, steps=1, seed=0)
+    passes = RankPasses(Learning(network, objective), settings)
+
+    def step() -> None:
+        passes.gradient(
+            lambda inputs: network(**inputs), {"tokens": tokens}, {"labels": labels}, at=0,
+            backward=torch.Tensor.backward,
+        )  # fmt: skip
+
+    def two(first: nn.Module, second: nn.Module) -> None:
+        for one in (first, second):
+            nn.functional.cross_entropy(one(tokens), labels).backward()  # type: ignore[no-untyped-call]
+
+    with torch.enable_grad():
+        return {
+            "two plain passes": round(ratio(step, partial(two, *plain)), 3),
+            "two dense passes": round(ratio(step, partial(two, dense, dense)), 3),
+        }
+
+
 def surgery(init: str) -> dict[str, float]:
     """Seconds to nest the MLP blocks of a network of 110 million, and how far outputs move."""
     from transformers import BertConfig, BertModel
@@ -145,6 +218,7 @@ def report() -> dict[str, Any]:
     two = {rows: by_size(against_two, rows) for rows in ROWS}
     dense = {rows: by_size(against_dense, rows) for rows in ROWS}
     switch = switching()
+    trained = {name: training(recipe) for name, recipe in RECIPES.items()}
     surgeries = {init: surgery(init) for init in INITS}
     gauges = {
         f"{rows} rows, rank {share:g} R, time of gauge / {form}": by_size(
@@ -176,6 +250,15 @@ def report() -> dict[str, Any]:
             },
             *(
                 {
+                    "what": f"training step, {name}, / two plain forward-backward passes (time)",
+                    "measured": trained[name]["two plain passes"],
+                    "bar": 1.1,
+                    "better": "less",
+                }
+                for name in RECIPES
+            ),
+            *(
+                {
                     "what": f"surgery of 110 million parameters, init {init} (s)",
                     "measured": surgeries[init]["s"],
                     "bar": 60.0,
@@ -187,6 +270,7 @@ def report() -> dict[str, Any]:
         "nested / two plain layers": {f"{rows} rows": found for rows, found in two.items()},
         "prepared at full rank / dense": {f"{rows} rows": found for rows, found in dense.items()},
         "switching": switch,
+        "training step": trained,
         "surgery": surgeries,
         "gauges": gauges,
         "threads": torch.get_num_threads(),
