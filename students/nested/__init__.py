@@ -56,6 +56,7 @@ from students.nested.ranks import (
     using_ranks,
 )
 from students.nested.recipe import ANCHOR, DISTILLATIONS, WEIGHINGS, NestedRecipe
+from students.nested.saved import SavedNested, fill, load, read_nested, save_nested
 from students.nested.selection import Selection, select
 from students.nested.sensitivity import divergence, sensitivities
 from students.nested.surgery import INITS, nest, nest_like
@@ -96,6 +97,7 @@ __all__ = [
     "Ranks",
     "Replaced",
     "RowsGauge",
+    "SavedNested",
     "Selection",
     "Setting",
     "StepFigures",
@@ -113,10 +115,12 @@ __all__ = [
     "dense_costs",
     "divergence",
     "evaluate_ranks",
+    "fill",
     "find_path",
     "form_cost",
     "gauge",
     "greedy_path",
+    "load",
     "load_norms",
     "materialise",
     "matrix_of",
@@ -128,7 +132,9 @@ __all__ = [
     "nested_path",
     "prepare",
     "ranks",
+    "read_nested",
     "sampler",
+    "save_nested",
     "second_moments",
     "select",
     "sensitivities",

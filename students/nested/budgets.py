@@ -6,8 +6,8 @@ A budget chooses the largest point that costs no more. The path lies on the netw
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -16,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from students.nested.errors import BudgetError, NestedError, OtherSurgeryError
+from students.nested.norms import NormStatistics, load_norms, using_norms
 from students.nested.path import candidates, greedy_path
 from students.nested.ranks import nested_layers, ranks, set_rank, using_ranks
 
@@ -163,11 +164,17 @@ def find_path(
 # --- on a network ---------------------------------------------------------------------------------
 
 
-def attach(network: nn.Module, path: NestedPath) -> None:
-    """Let the network follow this path.
+def attach(network: nn.Module, path: NestedPath, norms: Sequence[NormStatistics] = ()) -> None:
+    """Let the network follow this path; ``norms`` are its BatchNorm statistics, one a point.
 
-    ``OtherSurgeryError`` for a path of other layers, or that does not begin at their full ranks.
+    ``OtherSurgeryError`` for a path of other layers, or that does not begin at their full ranks;
+    ``NestedError`` for more or fewer statistics than points.
     """
+    if norms and len(norms) != len(path.points):
+        raise NestedError(
+            f"BatchNorm statistics of {len(norms)} budgets do not fit a path of "
+            f"{len(path.points)} points"
+        )
     full = {name: layer.full_rank for name, layer in nested_layers(network).items()}
     first = path.points[0].ranks
     strangers = sorted(full.keys() ^ first.keys())
@@ -183,22 +190,33 @@ def attach(network: nn.Module, path: NestedPath) -> None:
                 f"rank is {full[name]}"
             )
     network.nested_path = path  # type: ignore[assignment]
+    network.nested_norms = tuple(norms)  # type: ignore[assignment]
 
 
 def set_budget(network: nn.Module, budget: float) -> None:
     """Set the default ranks to those of a share of dense FLOPs; errors as ``NestedPath.at``.
 
-    ``BudgetError`` for a network that follows no path.
+    So are the statistics of BatchNorm, where the path has some. ``BudgetError`` for a network that
+    follows no path.
     """
     owner, path = _followed(network)
-    set_rank(owner, path.at(budget).ranks)
+    point = path.at(budget)
+    set_rank(owner, point.ranks)
+    norms = _norms_of(owner, path, point)
+    if norms is not None:
+        load_norms(owner, norms)
 
 
 @contextmanager
 def using_budget(network: nn.Module, budget: float) -> Iterator[None]:
     """Run the calls inside at this budget, in this thread and task alone (``using_ranks``)."""
     owner, path = _followed(network)
-    with using_ranks(owner, path.at(budget).ranks):
+    point = path.at(budget)
+    norms = _norms_of(owner, path, point)
+    with (
+        using_ranks(owner, point.ranks),
+        nullcontext() if norms is None else using_norms(owner, norms),
+    ):
         yield
 
 
@@ -210,6 +228,11 @@ def budget_of(network: nn.Module) -> float:
         if point.ranks == now:
             return point.share
     raise BudgetError("the network runs at ranks that are no point of its path; set a budget")
+
+
+def _norms_of(owner: nn.Module, path: NestedPath, point: PathPoint) -> NormStatistics | None:
+    norms: tuple[NormStatistics, ...] = owner.__dict__.get("nested_norms", ())
+    return norms[path.points.index(point)] if norms else None
 
 
 def _followed(network: nn.Module) -> tuple[nn.Module, NestedPath]:
