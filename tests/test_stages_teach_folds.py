@@ -187,6 +187,9 @@ def test_from_the_command_line(tmp_path: Path, call: Command) -> None:
     code, _, err = call("train-teacher", *small, "--epochs", "1")
     assert code == 0, err
     refused(call("extract", "--run", run, "--held-out"), "run `distill train-teacher --folds 5")
+    code, out, _ = call("train-teacher", "--run", run, "--folds", "2", "--dry-run")
+    assert "and 2 more without a fold each" in out
+    assert "done" not in out
     code, _, err = call("train-teacher", "--run", run, "--folds", "2")
     assert code == 0, err
     assert "is taught already" in err
@@ -194,9 +197,10 @@ def test_from_the_command_line(tmp_path: Path, call: Command) -> None:
     code, out, err = call("extract", "--run", run, "--held-out", "--verbose")
     assert code == 0, err
     assert "training rows are seen by 2 teachers" in out + err
+    assert "done" in call("train-teacher", "--run", run, "--folds", "2", "--dry-run")[1]
     again = call("train-teacher", "--run", run, "--folds", "2")
     assert "the teachers of 2 folds are taught already" in again[2]
     code, _, err = call("train-teacher", "--run", run, "--folds", "3")
     assert code == 2
     assert "holds teachers of other folds; name another folder with --run" in err
-    refused(call("extract", "--run", run, "--limit", "40"), "distill extract --overwrite")
+    refused(call("extract", "--run", run, "--limit", "40"), "were taught on other data than digits")

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from distill.findings import Extracted, Plan, PlannedStage, Student, Sweep, Taught
+from distill.findings import Extracted, FoldsTaught, Plan, PlannedStage, Student, Sweep, Taught
 from distill.options import AUTO, SPECIAL, overrides, several
 from distill.pipeline.building import BESIDE, projected_width, the_device, the_teacher, the_views
 from distill.pipeline.mapping import store_name
@@ -126,15 +126,19 @@ def _teach(sight: _Sight) -> PlannedStage | None:
     config = sight.config
     if not config.teacher.taught:
         return None
-    done = recall(sight.run.taught, Taught) is not None
-    steps = sight.rows["train"] * config.teach.epochs
+    done, folds = recall(sight.run.taught, Taught) is not None, config.teach.folds
+    whole = 0 if done else 1
+    rest = 0 if not folds or recall(sight.run.folds, FoldsTaught) is not None else folds - 1
+    steps = sight.rows["train"] * config.teach.epochs  # teachers of folds learn all but one fold
     passes = BACKWARD * steps + sight.rows.get("validation", 0) * config.teach.epochs
+    what = f"{config.teacher.name}, {config.teach.epochs} epochs of {sight.rows['train']} rows"
     return PlannedStage(
         stage="train-teacher",
-        what=f"{config.teacher.name}, {config.teach.epochs} epochs of {sight.rows['train']} rows",
-        done=done,
-        seconds=None if done else sight.row_seconds() * passes,
-        bytes=3 * 4 * sight.teacher.card.parameters,  # the weights, and AdamW's two moments
+        what=what + (f", and {folds} more without a fold each" if folds else ""),
+        done=not whole + rest,
+        seconds=sight.row_seconds() * passes * (whole + rest) if whole + rest else None,
+        # the weights, and AdamW's two moments
+        bytes=(1 + folds) * 3 * 4 * sight.teacher.card.parameters,
     )
 
 
