@@ -44,9 +44,23 @@ def test_a_factored_network_is_plain_learns_and_does_what_the_nested_one_did() -
     torch.testing.assert_close(logits(found, images()), logits(start, images()))
     assert isinstance(found.get_submodule("blocks.0.mlp.fc1"), nn.Linear)
     pair = found.get_submodule("blocks.0.mlp.fc2")
-    assert [tuple(part.weight.shape) for part in pair] == [(4, 24), (16, 4)]  # type: ignore[union-attr]
+    assert isinstance(pair, nn.Sequential)
+    assert [tuple(part.get_parameter("weight").shape) for part in pair] == [(4, 24), (16, 4)]
     assert not any("nested" in type(module).__module__ for module in found.modules())
     assert all(parameter.requires_grad for parameter in found.parameters())
+
+
+def test_a_factored_network_loads_its_own_state_and_knows_no_surgery() -> None:
+    start = truncated(made.deit(), "mlp", init="svd")
+    ranks = dict.fromkeys(nested_layers(start), 4)
+    found, other = factored(start, ranks), factored(start, ranks)
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.mul_(0.5)
+    other.load_state_dict(found.state_dict())
+    assert logits(other, images()).equal(logits(found, images()))
+    assert not hasattr(found, "nested_surgery")
+    assert hasattr(start, "nested_surgery")
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,20 @@ from students.recipe import Evaluation
 from tests import surgery_examples as made
 
 
+class Mlp(nn.Module):
+    """One input, three hidden units, one output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(1, 3), nn.Linear(3, 1)
+
+
 class Block(nn.Module):
     """Three hidden units that add 3, 100 and 1 to the output in square."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(1, 3), "fc2": nn.Linear(3, 1)})
+        self.mlp = Mlp()
         state = {
             "mlp.fc1.weight": torch.tensor([[1.0], [-2.0], [0.1]]),
             "mlp.fc1.bias": torch.zeros(3),
@@ -38,7 +46,7 @@ class Block(nn.Module):
         self.load_state_dict(state)
 
     def forward(self, rows: Tensor) -> Tensor:
-        found: Tensor = self.mlp["fc2"](self.mlp["fc1"](rows))
+        found: Tensor = self.mlp.fc2(self.mlp.fc1(rows))
         return found
 
 
@@ -46,7 +54,7 @@ class Normed(Block):
     """Its hidden units are weighed by their place."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        found: Tensor = self.mlp["fc2"](self.mlp["fc1"](rows) * torch.tensor([1.0, 2.0, 3.0]))
+        found: Tensor = self.mlp.fc2(self.mlp.fc1(rows) * torch.tensor([1.0, 2.0, 3.0]))
         return found
 
 
@@ -81,8 +89,8 @@ def test_units_are_put_in_the_order_of_what_they_add() -> None:
     one = Block()
     nest_widths(one, [torch.ones(4, 1)])
     # h² w²: 3, 100 and 1, by hand
-    assert one.mlp["fc1"].weight.flatten().tolist() == pytest.approx([-2.0, 1.0, 0.1])
-    assert one.mlp["fc2"].weight.flatten().tolist() == pytest.approx([-5.0, 3.0**0.5, 10.0])
+    assert one.mlp.fc1.weight.flatten().tolist() == pytest.approx([-2.0, 1.0, 0.1])
+    assert one.mlp.fc2.weight.flatten().tolist() == pytest.approx([-5.0, 3.0**0.5, 10.0])
 
 
 @pytest.mark.parametrize(("units", "found"), [(1, 17.0), (2, 17 + 3**0.5), (3, 18 + 3**0.5)])

@@ -2,6 +2,7 @@
 
 from distill.frontier.area import area_behind, area_weights, areas, common_floor, falls
 from distill.frontier.picking import Choice, pick
+from distill.frontier.spread import spread
 
 __all__ = [
     "Choice",
@@ -11,4 +12,5 @@ __all__ = [
     "common_floor",
     "falls",
     "pick",
+    "spread",
 ]

@@ -33,6 +33,9 @@ def materialise(network: nn.Module, wanted: Ranks, *, gauges: bool = True) -> nn
         plain[id(layer)] = layer.plain(rank, form)
     # what a deep copy meets again it takes from here: no factors are copied in vain
     made: nn.Module = copy.deepcopy(network, plain)
+    for module in made.modules():
+        for record in ("nested_surgery", "nested_path"):  # of layers that are no longer there
+            module.__dict__.pop(record, None)
     return made
 
 

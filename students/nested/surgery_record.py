@@ -145,6 +145,8 @@ def _check_state(
     *_: Any,
 ) -> None:
     """``OtherSurgeryError`` for a state whose nested layers are others; absent ones are torch's."""
+    if "nested_surgery" not in network.__dict__:  # a plain copy of one that has it
+        return
     layers = nested_layers(network)
     for name, layer in layers.items():
         where = prefix + name

@@ -44,7 +44,7 @@ class RankPasses:
     def __init__(
         self,
         learning: Learning,
-        settings: Sequence[Ranks],
+        settings: Sequence[Any],
         *,
         on_figures: Callable[[int, int, Mapping[str, float]], None] | None = None,
         choose: Callable[[nn.Module, Any], None] = set_rank,

@@ -1,0 +1,72 @@
+"""Who takes part in a frontier: a nested network, the dense one, and rivals by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+from torch import nn
+
+from distill.contest import Contestant
+from distill.contestants.ground import Ground
+from distill.contestants.nested import Dense, Nested
+from distill.contestants.rivals import Half, OneRank, Truncated
+from distill.contestants.widths import Width
+from students.nested import SurgeryError
+from students.nested.rivals import block_list
+from students.nested.widths import mlp_blocks
+
+__all__ = ["RIVALS", "Dense", "Ground", "Many", "Nested", "why_not"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Many:
+    """How many seeds a rival that is taught has, and networks of one rank there are."""
+
+    seeds: int
+    networks: int
+
+
+def _svd(ground: Ground, many: Many) -> Contestant:
+    del many
+    about = "the dense network's matrices truncated at the nested one's ranks; nothing is taught"
+    return Truncated(ground=ground, init="svd", name="svd", about=about)
+
+
+def _whitened(ground: Ground, many: Many) -> Contestant:
+    del many
+    about = "the same, truncated where it matters least to calibration inputs (SVD-LLM)"
+    return Truncated(ground=ground, init="whitened", name="whitened", about=about)
+
+
+def _one_rank(ground: Ground, many: Many) -> Contestant:
+    return OneRank(ground=ground, networks=many.networks)
+
+
+def _width(ground: Ground, many: Many) -> Contestant:
+    return Width(ground=ground, seeds=many.seeds)
+
+
+def _half(ground: Ground, many: Many) -> Contestant:
+    return Half(ground=ground, seeds=many.seeds)
+
+
+def why_not(name: str, network: nn.Module) -> str:
+    """Why a rival cannot be made of this network, or nothing."""
+    try:
+        if name == "width":
+            mlp_blocks(network)
+        if name == "half":
+            block_list(network)
+    except SurgeryError as error:
+        return str(error)
+    return ""
+
+
+RIVALS: dict[str, Callable[[Ground, Many], Contestant]] = {
+    "svd": _svd,
+    "whitened": _whitened,
+    "one-rank": _one_rank,
+    "width": _width,
+    "half": _half,
+}

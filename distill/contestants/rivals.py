@@ -1,0 +1,133 @@
+"""Rivals of a nested network that have its ranks, or half of the layers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from distill.contest import Runner, Spot
+from distill.contestants.ground import (
+    Ground,
+    choose_nothing,
+    choose_ranks,
+    prepare_ranks,
+    untaught,
+)
+from students import count_parameters
+from students.nested import count_flops
+from students.nested.rivals import factored, first_half, truncated
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Truncated:
+    """The dense network's matrices cut to the nested network's ranks; nothing is taught."""
+
+    ground: Ground
+    init: str
+    name: str
+    about: str
+    seeds: int = 1
+    timed: bool = False
+
+    def parts(self) -> Sequence[str]:
+        """One network."""
+        return ("",)
+
+    def made_by(self) -> Mapping[str, Any]:
+        """How it is cut and where it is run."""
+        return {**self.ground.places, "init": self.init}
+
+    def runner(self, part: str, seed: int) -> Runner:
+        """The dense network, cut."""
+        del part, seed
+        ground = self.ground
+        return Runner(
+            network=truncated(
+                ground.dense, ground.include, init=self.init, calibration=ground.calibration
+            ),
+            choose=choose_ranks,
+            spots=untaught(ground.spots),
+            prepare=prepare_ranks,
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneRank:
+    """A network of its own at each of a few budgets: plain layers of the nested one's ranks."""
+
+    ground: Ground
+    networks: int
+    name: str = "one-rank"
+    about: str = (
+        "a plain network taught at each budget by itself, from the nested one's start; above its "
+        "largest budget the dense network"
+    )
+    seeds: int = 1
+    timed: bool = False
+
+    def parts(self) -> Sequence[str]:
+        """A network each of these budgets, spread over those below the full one."""
+        below = [n for n, spot in enumerate(self.ground.spots) if spot.share < 0.999]
+        wanted = np.linspace(0, len(below) - 1, min(self.networks, len(below))).round()
+        return tuple(str(below[int(at)]) for at in dict.fromkeys(wanted.tolist()))
+
+    def made_by(self) -> Mapping[str, Any]:
+        """Where its networks are run."""
+        return self.ground.places
+
+    def runner(self, part: str, seed: int) -> Runner:
+        """The network of one budget, to be taught."""
+        del seed
+        spot = self.ground.spots[int(part)]
+        return Runner(
+            network=factored(self.ground.start(), spot.setting),
+            choose=choose_nothing,
+            spots=(
+                Spot(
+                    setting=None,
+                    budget=spot.budget,
+                    share=spot.share,
+                    parameters=spot.parameters,
+                    trained=True,
+                ),
+            ),
+            lessons=(None,),
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Half:
+    """The first half of the layers, and the head."""
+
+    ground: Ground
+    seeds: int
+    name: str = "half"
+    about: str = "the first half of the layers, taught as all others"
+    timed: bool = True
+
+    def parts(self) -> Sequence[str]:
+        """One network."""
+        return ("",)
+
+    def made_by(self) -> Mapping[str, Any]:
+        """Nothing but what all share."""
+        return {}
+
+    def runner(self, part: str, seed: int) -> Runner:
+        """The dense network without its last layers, to be taught."""
+        del part, seed
+        network, _ = first_half(self.ground.dense)
+        network.requires_grad_(True)
+        share = count_flops(network, self.ground.example) / self.ground.flops
+        spot = Spot(
+            setting=None,
+            budget=share,
+            share=share,
+            parameters=count_parameters(network),
+            trained=True,
+        )
+        return Runner(network=network, choose=choose_nothing, spots=(spot,), lessons=(None,))
