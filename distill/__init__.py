@@ -20,6 +20,7 @@ __all__ = [  # noqa: F405
     "import_features",
     "info",
     "load_predictor",
+    "nest",
     "plan",
     "predict",
     "project",

@@ -85,6 +85,7 @@ COMMANDS = (
     Command("sweep", pipeline.sweep),
     Command("train-student", pipeline.train_student),
     Command("compare-students", pipeline.compare_students),
+    Command("nest", pipeline.nest),
     Command("report", pipeline.report),
     Command("import", pipeline.import_features),
     Command("export", pipeline.export),

@@ -251,6 +251,54 @@ class CompareConfig(Section):
     seed: Natural = 0  # of the search
 
 
+class NestConfig(Section):
+    """Turning a trained network into one of any budget (``nest``)."""
+
+    student: str = ""  # a trained student of the run; "": its teacher
+    name: str = ""  # of the result; "": that of the network, then what is nested
+    include: SomeNames = ("mlp",)  # presets or patterns of layers; those after "!" are left out
+    rank: Annotated[int | float | str, Field(union_mode="left_to_right")] = "full"
+    init: Literal["svd", "whitened"] = "whitened"
+    calibration: Positive = 256  # training examples that moments and statistics are measured on
+    probe: Positive = 128  # of them, those that ranks are tried on
+    candidates: Annotated[int, Field(ge=2)] = 8  # ranks of each layer that are tried
+    points: Annotated[int, Field(ge=2)] = 8  # of the path that are taught
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.0  # smallest budget; 0: as far as ranks go
+    # what is learned at each rank
+    targets: Literal["labels", "projected"] = "labels"
+    weighing: Literal["equal", "uncertainty", "clamped", "log-sum"] = "equal"
+    sampling: Literal["sandwich", "uniform", "widening"] = "sandwich"
+    over: Annotated[float, Field(gt=0, le=1)] = 0.5  # share of the steps that "widening" takes
+    distill: Literal["none", "anchor", "dense"] = "anchor"
+    kl_weight: Weight = 1.0
+    temperature: PositiveFloat = 1.0
+    # how
+    epochs: Positive = 5
+    batch_size: Positive = 32
+    micro_batch: Natural = 0
+    learning_rate: PositiveFloat = 2e-4
+    weight_decay: Weight = 0.01
+    warmup: ShareOrNone = 0.1
+    clip: Weight = 10.0
+    ema: ShareOrNone = 0.0
+    patience: Natural = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: Natural = 0
+
+    @field_validator("rank", mode="before")
+    @classmethod
+    def _rank(cls, value: Any) -> Any:
+        """Reads 64, 0.5 and full, as a number or as text."""
+        text = str(value)
+        if text == "full" or isinstance(value, bool):
+            return value
+        if re.fullmatch(r"-?\d+", text):
+            return int(text)
+        if re.fullmatch(r"-?\d*\.\d+", text):
+            return float(text)
+        raise ValueError("must be a number like 64, a share like 0.5, or full")
+
+
 class FrontierConfig(Section):
     """Accuracy of a nested network against budget and time, beside its rivals."""
 
@@ -292,6 +340,7 @@ class Config(Section):
     sweep: SweepConfig = SweepConfig()
     student: StudentConfig = StudentConfig()
     compare: CompareConfig = CompareConfig()
+    nest: NestConfig = NestConfig()
     frontier: FrontierConfig = FrontierConfig()
     compute: ComputeConfig = ComputeConfig()
 

@@ -156,6 +156,45 @@ class CompareOptions(ComputeOptions, total=False):
     epochs: int
 
 
+class NestOptions(ComputeOptions, total=False):
+    """Options of ``nest``; lists may be given as text with commas."""
+
+    student: str
+    name: str
+    include: str | list[str]
+    rank: str
+    init: str
+    calibration: int
+    points: int
+    floor: float
+    targets: str
+    weighing: str
+    sampling: str
+    distill: str
+    kl_weight: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    precision: str
+    seed: int
+
+
+class FrontierOptions(ComputeOptions, total=False):
+    """Options of ``frontier``; lists may be given as text with commas."""
+
+    student: str
+    name: str
+    include: str | list[str]
+    rivals: str | list[str]
+    budgets: str | list[float]
+    points: int
+    seeds: int
+    rival_seeds: int
+    rank_networks: int
+    tolerance: float
+    repeats: int
+
+
 class RunOptions(TeacherOptions, total=False):
     """Options of ``run``."""
 
@@ -314,6 +353,53 @@ COMPARE = {
     **{name: STUDENT[name] for name in ("factor", "kind", "image_size", "views", "epochs")},
     "seeds": Option("fresh seeds of each finalist", ("compare.seeds",)),
 }
+NEST = {
+    "student": Option("a trained student of the run, in place of its teacher", ("nest.student",)),
+    "name": Option("name of the result in the folder nested", ("nest.name",)),
+    "include": Option(
+        "layers to nest, with commas: mlp, attention, head, embedding, convolution, all, or "
+        "patterns of names; those after ! not",
+        ("nest.include",),
+    ),
+    "rank": Option("largest rank of a layer: 64, a share like 0.5, or full", ("nest.rank",)),
+    "init": Option("how factors begin: whitened or svd", ("nest.init",)),
+    "calibration": Option("training examples that it is calibrated on", ("nest.calibration",)),
+    "points": Option("points of its path that are taught", ("nest.points",)),
+    "floor": Option("smallest budget; 0: as far as ranks go", ("nest.floor",)),
+    "targets": Option(
+        "labels, or projected: the stored rows that the student learned", ("nest.targets",)
+    ),
+    "weighing": Option("of ranks: equal, uncertainty, clamped or log-sum", ("nest.weighing",)),
+    "sampling": Option("of ranks: sandwich, uniform or widening", ("nest.sampling",)),
+    "distill": Option("what lower ranks learn from: none, anchor or dense", ("nest.distill",)),
+    "kl_weight": Option("weight of that distillation", ("nest.kl_weight",)),
+    "epochs": Option("passes over the training examples", ("nest.epochs",)),
+    "batch_size": Option("examples a batch", ("nest.batch_size",)),
+    "learning_rate": Option("highest learning rate", ("nest.learning_rate",)),
+    "precision": Option("auto, float32, bfloat16 or float16", ("nest.precision",)),
+    "seed": Option("seed of calibration, order and drawn ranks", ("nest.seed",)),
+}
+FRONTIER = {
+    "student": Option("the student that was nested, in place of the teacher", ("nest.student",)),
+    "name": Option("the nested network, by its name in the folder nested", ("nest.name",)),
+    "include": Option("layers that were nested, as nest was told", ("nest.include",)),
+    "rivals": Option(
+        "with commas: svd, whitened, one-rank, width, half; or none", ("frontier.rivals",)
+    ),
+    "budgets": Option(
+        "shares of dense FLOPs that are measured in any case, with commas", ("frontier.budgets",)
+    ),
+    "points": Option("budgets of a network that has several, at least", ("frontier.points",)),
+    "seeds": Option("seeds of the nested network, the run's own among them", ("frontier.seeds",)),
+    "rival_seeds": Option("seeds of the rivals width and half", ("frontier.rival_seeds",)),
+    "rank_networks": Option(
+        "budgets at which one-rank teaches a network of its own", ("frontier.rank_networks",)
+    ),
+    "tolerance": Option(
+        "accuracy that the budget picked may lose, as a share", ("frontier.tolerance",)
+    ),
+    "repeats": Option("rounds of timed calls; 0 times nothing", ("frontier.repeats",)),
+}
 RUN = {
     "epochs": Option("passes of the student over the training examples", ("student.epochs",)),
     "seed": Option(
@@ -328,10 +414,12 @@ SPECIAL = {
     "project": PROJECT,
     "train_student": STUDENT,
     "compare_students": COMPARE,
+    "frontier": FRONTIER,
+    "nest": NEST,
 }
 # settings that are lists; one value alone, or a text with commas, will do
-LISTED = ("data.text_columns", "sweep.kinds", "compare.methods")
-NUMBERS = ("project.factors", "project.seeds", "head.l2", "sweep.factors", "student.prefixes")
+LISTED = ("data.text_columns", "sweep.kinds", "compare.methods", "nest.include", "frontier.rivals")
+NUMBERS = ("project.factors", "project.seeds", "head.l2", "sweep.factors", "student.prefixes", "frontier.budgets")
 
 
 HEADING = "\n\nOptions\n-------\n"

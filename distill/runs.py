@@ -138,6 +138,11 @@ class Run:
         return self.folder / "compare.json"
 
     @property
+    def nested(self) -> Path:
+        """Folder of all nested networks."""
+        return self.folder / "nested"
+
+    @property
     def frontiers(self) -> Path:
         """Folder of all networks of ``frontier``, by the name of the nested one."""
         return self.folder / "frontier"

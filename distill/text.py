@@ -59,6 +59,25 @@ def _taught(found: f.Taught) -> str:
     )
 
 
+def _nested(found: f.Nested) -> str:
+    rows = [
+        (percent(one.share), percent(one.accuracy), percent(one.untaught)) for one in found.points
+    ]
+    return "\n".join(
+        [
+            f"{found.name}: {found.layers} layers of {found.of} nested, "
+            f"{found.dense_parameters:,} parameters are {found.parameters:,}; at "
+            f"{found.measured_at} its {found.budgets} budgets go from "
+            f"{percent(found.points[0].share)} to {percent(found.floor)} of "
+            f"{found.dense_flops:,} FLOPs",
+            f"on validation the network as it was: {percent(found.dense_accuracy)}; epoch "
+            f"{found.best_epoch} of {found.epochs}, {duration(found.seconds)}",
+            table(("budget", "accuracy", "before"), rows),
+            *found.notes,
+        ]
+    )
+
+
 def _extracted(found: f.Extracted) -> str:
     imported = found.dataset.startswith("import:")  # the teacher's name says of what
     made = found.teacher if imported else f"{found.teacher} on {found.dataset}"
@@ -371,6 +390,7 @@ def _plan(found: f.Plan) -> str:
 _WRITERS: dict[type, Callable[[Any], str]] = {
     f.Taught: _taught,
     f.Extracted: _extracted,
+    f.Nested: _nested,
     f.Projections: _projections,
     f.Validation: _validation,
     f.Heads: _heads,

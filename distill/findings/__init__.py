@@ -40,6 +40,7 @@ from distill.findings.measured import (
     Score,
     Validation,
 )
+from distill.findings.nested import Nested, NestedPoint
 from distill.findings.record import FindingError, Record
 from distill.findings.seen import (
     DamageFound,
@@ -92,6 +93,8 @@ __all__ = [
     "Info",
     "Interval",
     "Latency",
+    "Nested",
+    "NestedPoint",
     "Picked",
     "Plan",
     "PlannedStage",

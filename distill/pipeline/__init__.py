@@ -13,6 +13,7 @@ from distill.pipeline.looking import (
     predict,
     verify,
 )
+from distill.pipeline.nesting import nest
 from distill.pipeline.opening import UserError
 from distill.pipeline.planning import plan
 from distill.pipeline.projecting import project, validate
@@ -30,6 +31,7 @@ __all__ = [
     "import_features",
     "info",
     "load_predictor",
+    "nest",
     "plan",
     "predict",
     "project",

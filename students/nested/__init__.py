@@ -33,7 +33,7 @@ from students.nested.initial import Factors, svd_factors, whitened_factors
 from students.nested.kinds import matrix_of, nested
 from students.nested.layers import NestedConv2d, NestedEmbedding, NestedLinear
 from students.nested.materialise import materialise
-from students.nested.norms import NormStatistics, load_norms, measure_norms, using_norms
+from students.nested.norms import NormStatistics, held_norms, load_norms, measure_norms, using_norms
 from students.nested.objective import NestedObjective, RankFigures, StepFigures
 from students.nested.path import (
     Candidates,
@@ -120,6 +120,7 @@ __all__ = [
     "form_cost",
     "gauge",
     "greedy_path",
+    "held_norms",
     "load",
     "load_norms",
     "materialise",

@@ -72,6 +72,16 @@ def measure_norms(network: nn.Module, batches: Iterable[Any]) -> NormStatistics:
     return NormStatistics(of={n: gathered[n].statistics(norms[n]) for n in norms})
 
 
+def held_norms(network: nn.Module) -> NormStatistics:
+    """A copy of the statistics that the network has; none without BatchNorm."""
+    return NormStatistics(
+        of={
+            name: (cast(Tensor, norm.running_mean).clone(), cast(Tensor, norm.running_var).clone())
+            for name, norm in _norms(network).items()
+        }
+    )
+
+
 def load_norms(network: nn.Module, statistics: NormStatistics) -> None:
     """Make these the network's own. ``OtherSurgeryError`` where the norms are others; all or none.
 

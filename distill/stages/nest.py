@@ -1,0 +1,369 @@
+"""``nest``: a trained network becomes one of any budget, and learns to be good at all of them.
+
+It is cut first, which is kept (``start.safetensors``: surgery, path, factors), then taught at a few
+points of its path, the best epoch chosen by their mean on validation. Of test nothing is read.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from jaxtyping import Int64
+from torch import nn
+
+from distill.allocator import memory_kept
+from distill.config import NestConfig, fingerprint
+from distill.datasets import Dataset, Split
+from distill.errors import StageError
+from distill.findings import Nested, NestedPoint
+from distill.nesting import (
+    Batches,
+    Cut,
+    Examiner,
+    Stored,
+    Subject,
+    Telling,
+    calibration_of,
+    choosing,
+    example_of,
+    lessons_of,
+    objective_of,
+    operate,
+    recipe_of,
+    steps_of,
+    trials_of,
+)
+from distill.progress import LiveTraining, Progress
+from distill.runs import recall, remember
+from students import (
+    Evaluation,
+    Feed,
+    FitResult,
+    count_parameters,
+    evaluate_logits,
+    fit,
+    forward_rows,
+    in_memory,
+    make_feed,
+    place,
+    plain_settings,
+    read_card,
+    same_settings,
+    with_targets,
+)
+from students.nested import (
+    Learning,
+    NestedObjective,
+    NestedPath,
+    RankPasses,
+    attach,
+    fill,
+    read_nested,
+    save_nested,
+    select,
+)
+from students.nested.training import averaged
+from teachers import save_prepare
+
+FILE, START, RECORD = "nested.safetensors", "start.safetensors", "nested.json"
+NEEDED = ("train", "validation")
+# what decides the cut, of the settings
+SURGICAL = ("include", "rank", "init", "calibration", "probe", "candidates", "floor", "seed")
+
+
+@memory_kept()
+def nest(
+    subject: Subject,
+    dataset: Dataset,
+    *,
+    folder: Path,
+    settings: NestConfig,
+    workers: int,
+    device: str,
+    progress: Progress,
+    stored: Stored | None = None,
+    overwrite: bool = False,
+) -> Nested:
+    """Nest ``subject`` and teach it its ranks in ``folder``; its network is changed in place.
+
+    With ``stored`` it learns those rows and no labels. Finished with the same settings, it is
+    read back; with others it raises ``CheckpointError`` that names one of them, unless
+    ``overwrite``. Killed or interrupted, the same call goes on. Errors of the surgery as
+    ``students.nested.nest``; ``StageError`` for data that cannot teach.
+    """
+    splits = _labelled(dataset)
+    made_by = _made_by(subject, dataset, settings, stored)
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    earlier = _finished(folder, made_by)
+    if earlier is not None:
+        progress.say(f"{folder.name} is nested already")
+        return earlier
+    feeds = {
+        name: make_feed(split.inputs, subject.prepare, {}, workers=workers)
+        for name, split in splits.items()
+    }
+    place(subject.network, device)
+    bench = _Bench(
+        subject=subject,
+        splits=splits,
+        feeds=feeds,
+        settings=settings,
+        folder=folder,
+        made_by=made_by,
+        device=device,
+        progress=progress,
+        stored=stored,
+    )
+    found = bench.finish()
+    remember(folder / RECORD, found, made_from=fingerprint(made_by))
+    return found
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Bench:
+    """One network on its way: dense, cut, taught, saved."""
+
+    subject: Subject
+    splits: Mapping[str, Split]
+    feeds: Mapping[str, Feed]
+    settings: NestConfig
+    folder: Path
+    made_by: Mapping[str, Any]
+    device: str
+    progress: Progress
+    stored: Stored | None
+
+    def finish(self) -> Nested:
+        """All of it, from where it stands."""
+        parameters = count_parameters(self.subject.network)
+        dense = self._dense()
+        targets = self._targets()
+        start = self._start()
+        self.progress.say(start.surgery.as_text())
+        lessons = lessons_of(start.path, self.settings.points)
+        untaught = self._evaluated(start, lessons)
+        self.progress.say(_before(dense, lessons, untaught))
+        result = self._teach(start, lessons, targets)
+        taught = self._evaluated(start, lessons)
+        self._save(start, lessons)
+        return Nested(
+            name=self.folder.name,
+            of=self.subject.name,
+            layers=len(start.surgery.layers),
+            parameters=count_parameters(start.network),
+            dense_parameters=parameters,
+            dense_flops=start.dense_flops,
+            measured_at=start.path.measured_at,
+            dense_accuracy=dense.accuracy,
+            points=tuple(
+                NestedPoint(
+                    share=point.share,
+                    accuracy=after.accuracy,
+                    loss=after.loss,
+                    untaught=before.accuracy,
+                )
+                for point, before, after in zip(lessons.points, untaught, taught, strict=True)
+            ),
+            budgets=len(start.path.points),
+            floor=start.path.floor,
+            epochs=result.epochs,
+            best_epoch=result.best_epoch,
+            updates=int(result.history[-1]["step"]),
+            seed=self.settings.seed,
+            surgery=start.surgery.as_text(),
+            seconds=result.seconds,
+            notes=result.notes,
+        )
+
+    # --- the dense network ------------------------------------------------------------------------
+
+    def _dense(self) -> Evaluation:
+        logits = forward_rows(self.subject.network, self.feeds["validation"], device=self.device)
+        return evaluate_logits(logits, _labels(self.splits["validation"]))
+
+    def _targets(self) -> dict[str, Any]:
+        """What the training rows are compared with; the dense network is still whole."""
+        targets: dict[str, Any] = {"labels": in_memory(_labels(self.splits["train"]))}
+        if self.stored is not None:
+            targets = {"targets": self.stored.rows}
+        if self.settings.distill == "dense":
+            self.progress.say("the network answers the training examples, to be distilled")
+            logits = forward_rows(self.subject.network, self.feeds["train"], device=self.device)
+            targets["logits"] = in_memory(logits)
+        return targets
+
+    # --- the cut ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _calibration(self) -> Batches:
+        settings = self.settings
+        return calibration_of(
+            self.feeds["train"], settings.calibration, seed=settings.seed, device=self.device
+        )
+
+    def _start(self) -> Cut:
+        """The cut network: read back, or made and kept."""
+        network, file = self.subject.network, self.folder / START
+        network.requires_grad_(True)  # a frozen teacher may say otherwise
+        if self.stored is not None:
+            network.head.requires_grad_(False)  # it reads the stored rows' space
+        surgical = {name: self.made_by[name] for name in (*SURGICAL, *self.subject.made_by)}
+        if file.is_file():
+            saved = read_nested(file)
+            same_settings(surgical, saved.card["made_by"], what=f"the network in {self.folder}")
+            fill(network, saved)
+            return Cut(
+                network=network,
+                surgery=saved.surgery,
+                path=saved.path,
+                dense_flops=int(saved.card["dense_flops"]),
+            )
+        made = self._cut()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        card = {**self.subject.card, "made_by": surgical, "dense_flops": made.dense_flops}
+        save_nested(file, network, path=made.path, card=card)
+        attach(network, made.path)
+        return made
+
+    def _cut(self) -> Cut:
+        network, settings = self.subject.network, self.settings
+        example = example_of(self.splits["train"], self.subject.prepare)
+        placed = ({name: t.to(self.device) for name, t in example[0].items()},)
+        layers = len(select(network, settings.include).layers)
+        with self.progress.task("nest layers", total=layers, unit="layers") as advance:
+            surgery = operate(network, self._calibration, settings, on_layer=advance)
+        trials = trials_of(network, placed, self._calibration, settings)
+        with self.progress.task("try ranks", total=trials.passes, unit="passes") as advance:
+            path = trials.path(settings.floor, on_forward=advance)
+        return Cut(network=network, surgery=surgery, path=path, dense_flops=trials.costs.total)
+
+    # --- learning ---------------------------------------------------------------------------------
+
+    def _teach(self, start: Cut, lessons: NestedPath, targets: Mapping[str, Any]) -> FitResult:
+        recipe, train = recipe_of(self.settings), self.feeds["train"]
+        objective = NestedObjective(
+            objective_of(self.settings, self.stored),
+            count=len(lessons.points),
+            steps=steps_of(train.rows, recipe),
+            seed=recipe.seed,
+        )
+        whole: nn.Module = start.network if self.stored is None else Telling(start.network)
+        learning = Learning(whole, objective)
+        with self.progress.task(
+            self.folder.name, total=train.rows * recipe.epochs, unit="rows"
+        ) as bar:
+            live = LiveTraining(self.progress, bar)
+            return fit(
+                learning,
+                feed=with_targets(train, targets),
+                loss=RankPasses(
+                    learning,
+                    [point.ranks for point in lessons.points],
+                    choose=choosing(start.network),
+                ),
+                evaluate=lambda _: averaged(
+                    {
+                        f"{point.share:.3f}": found
+                        for point, found in zip(
+                            lessons.points, self._evaluated(start, lessons), strict=True
+                        )
+                    }
+                ),
+                recipe=recipe,
+                folder=self.folder,
+                settings=self.made_by,
+                device=self.device,
+                on_rows=bar,
+                on_loss=live.loss,
+                on_epoch=live.epoch,
+                on_note=self.progress.say,
+            )
+
+    def _evaluated(self, start: Cut, path: NestedPath) -> list[Evaluation]:
+        """How it does at each point, on validation."""
+        examiner = self._examiner(start)
+        return [examiner.evaluate(point.ranks) for point in path.points]
+
+    def _examiner(self, start: Cut) -> Examiner:
+        return Examiner(
+            network=start.network,
+            feed=self.feeds["validation"],
+            labels=_labels(self.splits["validation"]),
+            calibration=self._calibration,
+            device=self.device,
+        )
+
+    def _save(self, start: Cut, lessons: NestedPath) -> None:
+        save_prepare(self.folder, self.subject.prepare)
+        save_nested(
+            self.folder / FILE,
+            start.network,
+            path=start.path,
+            norms=self._examiner(start).norms_along(start.path),
+            card={
+                **self.subject.card,
+                "made_by": dict(self.made_by),
+                "dense_flops": start.dense_flops,
+                "lessons": [point.share for point in lessons.points],
+            },
+        )
+
+
+# --- what decides the result ----------------------------------------------------------------------
+
+
+def _made_by(
+    subject: Subject, dataset: Dataset, settings: NestConfig, stored: Stored | None
+) -> dict[str, Any]:
+    """All that decides the weights; flat, so that a difference has a name."""
+    own = settings.model_dump(mode="json", exclude={"student", "name"})
+    return plain_settings(
+        {
+            **own,
+            **asdict(recipe_of(settings)),
+            **subject.made_by,
+            "dataset": dataset.fingerprint,
+            "classes": list(dataset.classes),
+            "stored": stored.digest if stored else "",
+        }
+    )
+
+
+def _finished(folder: Path, made_by: Mapping[str, Any]) -> Nested | None:
+    if not (folder / FILE).is_file():
+        return None
+    then = read_card(folder / FILE)["card"]["made_by"]
+    same_settings(made_by, then, what=f"the nested network in {folder}")
+    return recall(folder / RECORD, Nested)
+
+
+def _labelled(dataset: Dataset) -> dict[str, Split]:
+    """Train and validation, with rows and labels."""
+    for name in NEEDED:
+        split = dataset.splits.get(name)
+        if split is None or len(split.ids) == 0:
+            raise StageError(f"{dataset.name} has no examples in its {name} split")
+        if split.labels is None:
+            raise StageError(f"the {name} split of {dataset.name} has no labels to learn from")
+    return {name: dataset.splits[name] for name in NEEDED}
+
+
+def _labels(split: Split) -> Int64[np.ndarray, " rows"]:
+    labels = split.labels
+    if labels is None:
+        raise StageError(f"the {split.name} split has no labels")
+    return labels
+
+
+def _before(dense: Evaluation, lessons: NestedPath, untaught: list[Evaluation]) -> str:
+    each = ", ".join(
+        f"{found.accuracy:.1%} at {point.share:.0%}"
+        for point, found in zip(lessons.points, untaught, strict=True)
+    )
+    return f"validation accuracy before it is taught: {dense.accuracy:.1%} dense; {each}"
