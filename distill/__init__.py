@@ -17,6 +17,7 @@ __all__ = [  # noqa: F405
     "export",
     "export_store",
     "extract",
+    "frontier",
     "import_features",
     "info",
     "load_predictor",

@@ -86,6 +86,7 @@ COMMANDS = (
     Command("train-student", pipeline.train_student),
     Command("compare-students", pipeline.compare_students),
     Command("nest", pipeline.nest),
+    Command("frontier", pipeline.frontier),
     Command("report", pipeline.report),
     Command("import", pipeline.import_features),
     Command("export", pipeline.export),

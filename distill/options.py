@@ -384,7 +384,7 @@ FRONTIER = {
     "name": Option("the nested network, by its name in the folder nested", ("nest.name",)),
     "include": Option("layers that were nested, as nest was told", ("nest.include",)),
     "rivals": Option(
-        "with commas: svd, whitened, one-rank, width, half; or none", ("frontier.rivals",)
+        "with commas: svd, whitened, one-rank, width, half; '' for none", ("frontier.rivals",)
     ),
     "budgets": Option(
         "shares of dense FLOPs that are measured in any case, with commas", ("frontier.budgets",)
@@ -419,7 +419,10 @@ SPECIAL = {
 }
 # settings that are lists; one value alone, or a text with commas, will do
 LISTED = ("data.text_columns", "sweep.kinds", "compare.methods", "nest.include", "frontier.rivals")
-NUMBERS = ("project.factors", "project.seeds", "head.l2", "sweep.factors", "student.prefixes", "frontier.budgets")
+NUMBERS = (
+    "project.factors", "project.seeds", "head.l2", "sweep.factors", "student.prefixes",
+    "frontier.budgets",
+)  # fmt: skip
 
 
 HEADING = "\n\nOptions\n-------\n"

@@ -14,7 +14,7 @@ from torch import nn
 from distill.contest import RECORD, Class, Runner, Spot, answers_of
 from distill.contestants import RIVALS, Dense, Ground, Many, Nested
 from distill.contestants.ground import choose_nothing
-from distill.frontier import spread
+from distill.frontiers import spread
 from distill.stopwatch import LEAST, WARM_UP, interleaved
 from students import CheckpointError
 from students.nested import NestedRecipe, count_flops, nest

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.certify import WITHIN
-from distill.frontier import area_behind, area_weights, areas, common_floor, falls, pick
+from distill.frontiers import area_behind, area_weights, areas, common_floor, falls, pick
 
 RNG = np.random.default_rng
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from distill.config import fingerprint
 from distill.contest import Spot
-from distill.frontier import spread
+from distill.frontiers import spread
 from students import count_parameters
 from students.nested import NestedPath, count_flops, materialise, prepare, set_rank
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.contest import Runner, Spot
 from distill.contestants.ground import Ground
-from distill.frontier import spread
+from distill.frontiers import spread
 from students import count_parameters
 from students.nested import count_flops
 from students.nested.widths import (

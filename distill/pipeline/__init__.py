@@ -1,6 +1,7 @@
 """The commands as functions: build the parts from a config, run the stages, skip the finished."""
 
 from distill.options import documented
+from distill.pipeline.budgeting import frontier
 from distill.pipeline.comparing import compare_students
 from distill.pipeline.exporting import export
 from distill.pipeline.learning import train_head, train_student
@@ -28,6 +29,7 @@ __all__ = [
     "export",
     "export_store",
     "extract",
+    "frontier",
     "import_features",
     "info",
     "load_predictor",

@@ -6,6 +6,7 @@ from typing import Unpack
 
 from distill.findings import Extracted, Report, Reported, Student, Taught
 from distill.options import RUN, RunOptions, overrides
+from distill.pipeline.budgeting import finished_frontier
 from distill.pipeline.building import BESIDE, command, feature_stores, projected_stores
 from distill.pipeline.comparing import finished_comparison
 from distill.pipeline.learning import check_student, fit_heads, teach_students
@@ -104,6 +105,7 @@ def _record(opened: Opened, progress: Progress) -> Report:
         costs=costs_of(opened, heads, students, progress=progress),
         sweep=finished_sweep(opened, progress),
         comparison=finished_comparison(opened, progress),
+        frontier=finished_frontier(opened, progress),
         notes=(*extracted.notes, *(taught.notes if taught else ())),
         environment=json.loads(run.environment.read_text()) if run.environment.is_file() else {},
     )

@@ -27,7 +27,7 @@ from distill.findings import (
     Picked,
     Record,
 )
-from distill.frontier import area_behind, areas, common_floor, falls, pick
+from distill.frontiers import area_behind, areas, common_floor, falls, pick
 from distill.metrics import band, wilson_interval
 from distill.runs import recall, remember
 from distill.stopwatch import interleaved

@@ -1,8 +1,8 @@
 """The arithmetic of frontiers: areas under curves of accuracy, falls, and the budget to pick."""
 
-from distill.frontier.area import area_behind, area_weights, areas, common_floor, falls
-from distill.frontier.picking import Choice, pick
-from distill.frontier.spread import spread
+from distill.frontiers.area import area_behind, area_weights, areas, common_floor, falls
+from distill.frontiers.picking import Choice, pick
+from distill.frontiers.spread import spread
 
 __all__ = [
     "Choice",
