@@ -310,7 +310,7 @@ class FrontierConfig(Section):
     rank_networks: Positive = 4  # budgets at which a network of its own is taught, of one seed
     tolerance: Share = 0.01  # accuracy that the budget picked may lose
     batches: tuple[Positive, ...] = (1, 32)  # that are timed
-    repeats: Natural = 20  # rounds of timed calls; 0 times nothing
+    repeats: Natural = 50  # rounds of timed calls; 0 times nothing
     seconds: PositiveFloat = 300.0  # of timing at a batch size, as long as 3 rounds take less
 
 

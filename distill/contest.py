@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import nn
 
+from distill.config import fingerprint
 from distill.findings import Record
 from distill.progress import LiveTraining, Progress
 from distill.runs import recall, remember
@@ -273,7 +274,8 @@ def answers_of(
     updates, seconds = runner.taught, 0.0
     notes: tuple[str, ...] = ()
     if runner.lessons:
-        made_by = {"contestant": contestant.name, "part": part, "settings": len(runner.lessons)}
+        lessons = fingerprint(list(runner.lessons))
+        made_by = {"contestant": contestant.name, "part": part, "lessons": lessons}
         result = room.teach(runner, seed, folder, made_by=made_by)
         updates, seconds, notes = int(result.history[-1]["step"]), result.seconds, result.notes
     room.progress.say(f"{folder.name} answers at {len(runner.spots)} budgets")

@@ -19,6 +19,13 @@ from students.nested import count_flops
 from students.nested.rivals import factored, first_half, truncated
 
 
+FULL = 0.999  # shares from here on are the dense network's
+
+
+def _percent(spot: Spot) -> str:
+    return f"{100 * spot.share:.2f}"
+
+
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truncated:
@@ -69,10 +76,10 @@ class OneRank:
     timed: bool = False
 
     def parts(self) -> Sequence[str]:
-        """A network each of these budgets, spread over those below the full one."""
-        below = [n for n, spot in enumerate(self.ground.spots) if spot.share < 0.999]
+        """A network each of these budgets, in per cent, spread over those below the full one."""
+        below = [spot for spot in self.ground.spots if spot.share < FULL]
         wanted = np.linspace(0, len(below) - 1, min(self.networks, len(below))).round()
-        return tuple(str(below[int(at)]) for at in dict.fromkeys(wanted.tolist()))
+        return tuple(_percent(below[int(at)]) for at in dict.fromkeys(wanted.tolist()))
 
     def made_by(self) -> Mapping[str, Any]:
         """Where its networks are run."""
@@ -81,7 +88,7 @@ class OneRank:
     def runner(self, part: str, seed: int) -> Runner:
         """The network of one budget, to be taught."""
         del seed
-        spot = self.ground.spots[int(part)]
+        spot = next(spot for spot in self.ground.spots if _percent(spot) == part)
         return Runner(
             network=factored(self.ground.start(), spot.setting),
             choose=choose_nothing,

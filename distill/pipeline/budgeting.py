@@ -91,7 +91,7 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
 
 
 def finished_frontier(opened: Opened, progress: Progress) -> Frontier | None:
-    """The run's frontier; None where there is none, or its nested network is gone, which is said."""
+    """The run's frontier; None where there is none, or none of its nested network, as is said."""
     run = opened.run
     found = recall(run.frontier, Frontier)
     if found is None or (run.nested / found.nested).is_dir():
