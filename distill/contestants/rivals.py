@@ -18,7 +18,6 @@ from students import count_parameters
 from students.nested import count_flops
 from students.nested.rivals import factored, first_half, truncated
 
-
 FULL = 0.999  # shares from here on are the dense network's
 
 
