@@ -121,7 +121,7 @@ def operate(
     return nest(
         network,
         settings.include,
-        rank=settings.rank,  # type: ignore[arg-type] - what the config lets pass
+        rank=settings.rank,
         init=settings.init,
         calibration=calibration,
         on_layer=lambda _: on_layer(1),

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32, Float64
 
 from distill.errors import StageError
+from distill.nested_students import NestedStudent, is_nested, load_nested_student
 from distill.shipping import OnnxStudent, read_onnx
 from students import LoaderFeed, PretrainedStudent, forward_rows, load, place
 from teachers import Prepare, rebuild_prepare
@@ -23,7 +24,7 @@ class Predictor:
     """A student with the preprocessing it was taught with. Needs nothing of the teacher."""
 
     name: str
-    student: PretrainedStudent | OnnxStudent
+    student: PretrainedStudent | OnnxStudent | NestedStudent
     prepare: Prepare
     device: str
 
@@ -64,7 +65,7 @@ class Predictor:
 class _Embedding(torch.nn.Module):
     """A student without its head."""
 
-    def __init__(self, student: PretrainedStudent | OnnxStudent) -> None:
+    def __init__(self, student: PretrainedStudent | OnnxStudent | NestedStudent) -> None:
         super().__init__()
         self.student = student
 
@@ -72,14 +73,24 @@ class _Embedding(torch.nn.Module):
         return self.student.embed(prepared)
 
 
-def load_predictor(path: Path | str, *, device: str = "cpu") -> Predictor:
+def load_predictor(
+    path: Path | str, *, device: str = "cpu", budget: float | None = None
+) -> Predictor:
     """Read a student, and how its inputs are prepared.
 
     ``path`` is the folder that ``train-student`` left, one of ``save_pretrained``, an exported
-    file ….onnx, or a name on the hub. ``CheckpointError`` for a file that is damaged or of
-    something else, ``StageError`` where it, or what prepares its inputs, is missing.
+    file ….onnx, or a name on the hub; or that of ``nest``, which answers at a ``budget``, 1 unless
+    said. ``CheckpointError`` for a file that is damaged or of something else, ``StageError`` where
+    it, or what prepares its inputs, is missing, and for a budget of what has but one.
     """
     path, name = Path(path), str(path)
+    if is_nested(path):
+        nested = load_nested_student(path, budget=1.0 if budget is None else budget)
+        place(nested, device)
+        prepare = rebuild_prepare(path, nested.modality, nested.preprocessing)
+        return Predictor(name=path.name, student=nested, prepare=prepare, device=device)
+    if budget is not None:
+        raise StageError(f"{path} is not nested and has no budgets; run distill nest first")
     if path.suffix == ".onnx":
         exported = read_onnx(path)
         with exported.facts.unpacked() as folder:

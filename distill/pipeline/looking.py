@@ -21,7 +21,7 @@ from distill.findings import (
 from distill.options import ImportOptions, overrides, several
 from distill.pipeline.building import the_device
 from distill.pipeline.opening import UserError, opened_for_writing, peek, told
-from distill.pipeline.pointing import student_path
+from distill.pipeline.pointing import nested_path, student_path
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, Run, recall, remember
 
@@ -140,6 +140,7 @@ def predict(
     run: Path | str = DEFAULT_RUN,
     *,
     student: str = "",
+    budget: float | None = None,
     batch_size: int = 64,
     device: str | None = None,
     skip_bad: bool = False,
@@ -152,8 +153,8 @@ def predict(
     """Classes from a trained student, for image files, folders of them, texts, or tables.
 
     An input for a student of texts is a line, a file of lines, or a CSV, JSON or parquet file of
-    which ``text_columns`` may name the column. ``output`` is a file to write the classes to as
-    well: .csv, .json or .parquet.
+    which ``text_columns`` may name the column. A nested network answers at the ``budget``, a share
+    of dense FLOPs. ``output`` is a file to write the classes to as well: .csv, .json or .parquet.
     """
     from distill.answers import check_answers, write_answers
     from distill.stages.predict import predict as stage
@@ -164,7 +165,7 @@ def predict(
             "data.text_columns": several(text_columns) if text_columns else None,
         }
         opened = peek(run, config, asked)
-        folder = student_path(opened.run, student)
+        folder = nested_path(opened.run, student) or student_path(opened.run, student)
         if output is not None:
             check_answers(Path(output), overwrite=overwrite)
         found = stage(
@@ -175,24 +176,28 @@ def predict(
             skip_bad=skip_bad,
             progress=progress,
             columns=opened.config.data,
+            budget=budget,
         )
         if output is not None:
             write_answers(found.predictions, Path(output))
         return found
 
 
-def load_predictor(path: Path | str, *, device: str = "auto") -> "Predictor":
+def load_predictor(
+    path: Path | str, *, device: str = "auto", budget: float | None = None
+) -> "Predictor":
     """A trained student for Python: images, strings or pairs in, classes out.
 
     ``path`` is a student's folder, one of ``save_pretrained``, an exported file ….onnx, or a name
-    on the hub. ``predict(inputs)`` names classes and gives all probabilities, ``embed(inputs)``
-    the student's own numbers.
+    on the hub; or that of a nested network, which answers at a ``budget`` and whose
+    ``student.network`` is for ``students.nested.set_budget``. ``predict(inputs)`` names classes and
+    gives all probabilities, ``embed(inputs)`` the student's own numbers.
     """
     from distill.predictor import load_predictor as load
     from teachers import resolve_device
 
     with told():
-        return load(path, device=resolve_device(device))
+        return load(path, device=resolve_device(device), budget=budget)
 
 
 def doctor(

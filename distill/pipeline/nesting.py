@@ -11,7 +11,7 @@ from distill.options import NEST, NestOptions, overrides
 from distill.pipeline.building import command, feature_stores, projected_stores, the_device
 from distill.pipeline.building import the_teacher as teacher_of
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
-from distill.pipeline.pointing import EXPORTED, student_path
+from distill.pipeline.pointing import EXPORTED, nested_path, student_path
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN
 
@@ -78,7 +78,13 @@ def _student(opened: Opened) -> "Subject":
     from students import load
     from teachers import rebuild_prepare
 
-    path = student_path(opened.run, opened.config.nest.student)
+    name = opened.config.nest.student
+    if (again := nested_path(opened.run, name)) is not None:
+        raise UserError(
+            f"{again.name} is nested already; name the teacher or the student that it was made "
+            "of, and with --name what it shall be called"
+        )
+    path = student_path(opened.run, name)
     if path.suffix == EXPORTED:
         raise UserError(f"{path} is exported, and only a network of torch can be nested")
     student = load(path)
@@ -116,7 +122,7 @@ def _teacher(opened: Opened) -> "Subject":
             "teacher": _built_of(opened, teacher),
             "modality": teacher.card.modality,
             "classes": list(opened.dataset.classes),
-            "preprocessing": dict(teacher.card.preprocessing),
+            "preprocessing": {**teacher.card.preprocessing, "pairs": _pairs(opened)},
         },
         made_by={"network": digest_of(network)},
     )
@@ -139,6 +145,12 @@ def _with_head(opened: Opened, teacher: "Teacher") -> "Classifier":
     head, _ = load_head(file, dim=teacher.card.dim, classes=opened.dataset.classes)
     parts = (torch.from_numpy(part).float() for part in (head.weight, head.bias))
     return Classifier(teacher.module, carried_head(*parts))
+
+
+def _pairs(opened: Opened) -> bool:
+    """Whether an input is two texts."""
+    inputs = opened.dataset.splits["train"].inputs
+    return opened.dataset.modality == "text" and not isinstance(inputs[0], str)
 
 
 def _built_of(opened: Opened, teacher: "Teacher") -> dict[str, Any]:

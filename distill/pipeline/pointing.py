@@ -17,11 +17,20 @@ if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
 
 FILES = ("student.safetensors", "config.json")  # of a student as trained, and as shared
 EXPORTED = ".onnx"
+NESTED = "nested.safetensors"
 
 
 def is_student(path: Path) -> bool:
     """Whether a student's folder is there."""
     return any((path / file).is_file() for file in FILES)
+
+
+def nested_path(run: Run, name: str) -> Path | None:
+    """The folder of the run's nested network of this name, or of one anywhere; None for another."""
+    for folder in (run.nested / name, Path(name)):
+        if name and (folder / NESTED).is_file():
+            return folder
+    return None
 
 
 def student_path(run: Run, name: str) -> Path:

@@ -53,6 +53,7 @@ def predict(
     skip_bad: bool,
     progress: Progress,
     columns: DataConfig | None = None,
+    budget: float | None = None,
 ) -> Predictions:
     """Say the likeliest class of each input, in their order.
 
@@ -61,9 +62,10 @@ def predict(
     a line for each; a pair of texts is one line with a tab between them. Blank lines are left
     out, which is said. Of a CSV, JSON or parquet file the rows are inputs; ``columns`` may name
     those to read. ``skip_bad`` leaves out what cannot be read and says so; otherwise that is a
-    ``BadInputError`` that names it. ``StageError`` where there is nothing to predict.
+    ``BadInputError`` that names it. ``StageError`` where there is nothing to predict. ``budget`` is
+    that of a nested network.
     """
-    predictor = load_predictor(folder, device=device)
+    predictor = load_predictor(folder, device=device, budget=budget)
     bad = _Bad(skip_bad, progress)
     closed: list[Closed] = []
     for name in inputs:

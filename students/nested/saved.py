@@ -121,8 +121,8 @@ def load(folder: Path | str) -> Classifier:
     if described is None:
         raise NestedError(
             f"{saved.source} holds the network of a teacher, which is built elsewhere: take "
-            f"distill.load_nested({str(folder)!r}), or students.nested.fill(network, "
-            f"{str(folder)!r}) with a network of your own"
+            f"distill.load_predictor({str(folder)!r}).student.network, or "
+            f"students.nested.fill(network, {str(folder)!r}) with a network of your own"
         )
     network = unfilled(read_blueprint(described, saved.source), saved.card["classes"])
     fill(network, saved)

@@ -83,7 +83,7 @@ def _found(word: str, layers: Mapping[str, nn.Module], network: nn.Module) -> se
         return found
     alike = Counter(map(pattern_of, layers))
     patterns = list(dict.fromkeys(p if alike[p := pattern_of(n)] > 1 else n for n in layers))
-    near = difflib.get_close_matches(word, patterns, n=_NEAREST, cutoff=0.5)
+    near = difflib.get_close_matches(word, [*PRESETS, *patterns], n=_NEAREST, cutoff=0.5)
     told = near or patterns[:MOST_NAMED]
     raise SurgeryError(
         f"include={word!r} finds no layer of this {type(network).__name__}; "
