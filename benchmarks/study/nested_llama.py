@@ -1,0 +1,303 @@
+"""A small Llama at any budget: its start, its path, how it is taught, and what it is worth.
+
+Its samples were drawn from the dense network itself, at temperature 1: the dense network is the
+best there can be on them by construction, and the KL to it is what a budget loses.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.study.common import DATA
+from students import Evaluation, MemoryFeed, Recipe, fit
+from students.nested import (
+    Costs,
+    Learning,
+    NestedObjective,
+    NestedPath,
+    NestedRecipe,
+    RankPasses,
+    candidate_ranks,
+    dense_costs,
+    find_path,
+    nest,
+    nested_path,
+    prepare,
+    ranks,
+    sensitivities,
+    set_rank,
+    useful_ranks,
+    using_ranks,
+)
+
+WEIGHTS = DATA / "weights" / "stories260k"
+TOKENS = 256
+VALIDATION = 200  # of the training samples, the last ones
+CALIBRATION = 64  # samples whose second moments the whitened start reads
+SENSED = 8  # samples on which each rank of each layer is tried
+BATCH = 2  # samples of a step
+JUDGED = 16  # samples at a time when nothing is learned
+CANDIDATES = 14  # ranks tried of the widest layers
+TRAINED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.55, 0.5)  # budgets whose ranks are trained
+BUDGETS = (1.0, 0.97, 0.93, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.57, 0.55, 0.52, 0.5)
+
+Samples = Int64[Tensor, "samples tokens"]
+
+
+class Speaker(nn.Module):
+    """A causal language model that gives logits alone."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, prepared: Mapping[str, Tensor]) -> Tensor:
+        """Logits (samples, tokens, vocabulary) of ``input_ids``."""
+        logits: Tensor = self.model(**prepared, use_cache=False).logits
+        return logits
+
+
+@cache
+def dense() -> Speaker:
+    """The network as it comes; nobody changes it."""
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(WEIGHTS)
+    return Speaker(model).eval().requires_grad_(False)
+
+
+def samples(split: str) -> Samples:
+    """Of ``train``, ``validation`` (the last of the training samples) or ``test``."""
+    import pyarrow.parquet as pq
+
+    file = "test" if split == "test" else "train"
+    column = pq.read_table(DATA / "text" / f"stories260k-{file}.parquet")["input_ids"]
+    every = torch.from_numpy(np.stack(column.to_numpy()).astype(np.int64))
+    if split == "test":
+        return every
+    return every[-VALIDATION:] if split == "validation" else every[:-VALIDATION]
+
+
+def batched(rows: Samples, size: int = JUDGED) -> list[tuple[dict[str, Tensor]]]:
+    """Batches as a ``Speaker`` is called with."""
+    return [({"input_ids": part},) for part in torch.split(rows, size)]
+
+
+# --- starts and paths -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """A nested copy that nothing was taught, its costs, and its paths."""
+
+    network: Speaker
+    costs: Costs
+    path: NestedPath  # a rank for each layer
+    uniform: NestedPath  # one rank for all layers: the paper's
+
+
+def nested_copy(init: str) -> Speaker:
+    """MLP blocks and attention as factors; the head is tied to the embedding, and stays."""
+    network = copy.deepcopy(dense()).requires_grad_(True)
+    calibration = batched(samples("train")[:CALIBRATION]) if init == "whitened" else []
+    nest(network, ["mlp", "attention"], init=init, calibration=calibration)
+    return network
+
+
+def tried(network: Speaker, costs: Costs) -> dict[str, list[int]]:
+    """Ranks to try of each layer: those that cost less than every higher one."""
+    return {
+        name: useful_ranks(
+            candidate_ranks(full, count=CANDIDATES), cost=partial(costs.of_layer, name)
+        )
+        for name, full in ranks(network).items()
+    }
+
+
+def damages_of(network: Speaker) -> dict[str, dict[int, float]]:
+    """What each rank of each layer spoils by itself, on a few training samples."""
+    costs = dense_costs(network, _one())
+    return sensitivities(network, batched(samples("train")[:SENSED]), tried(network, costs))
+
+
+def started(init: str, damages: Mapping[str, Mapping[int, float]]) -> Start:
+    """The copy with the path through these damages, at the full length of the samples."""
+    network = nested_copy(init)
+    costs = dense_costs(network, _one())
+    at = f"{TOKENS} tokens"
+    found = find_path(network, damages, cost=costs.of_layer, share=costs.share, measured_at=at)
+    full = ranks(network)
+    one = [
+        {n: min(rank, of) for n, of in full.items()} for rank in range(max(full.values()), 0, -1)
+    ]
+    uniform = nested_path(one, share=costs.share, measured_at=at)
+    return Start(network=network, costs=costs, path=found, uniform=uniform)
+
+
+def _one() -> tuple[dict[str, Tensor]]:
+    return batched(samples("train")[:1])[0]
+
+
+def within(costs: Costs, setting: Mapping[str, int]) -> float:
+    """Share of the FLOPs of the nested layers alone."""
+    layers = sum(costs.of_layer(name, rank) for name, rank in setting.items())
+    return layers / sum(costs.dense(name) for name in setting)
+
+
+# --- what a budget is worth -----------------------------------------------------------------------
+
+
+def losses(
+    logits: Float[Tensor, "samples tokens vocabulary"],
+    aim: Float[Tensor, "samples tokens vocabulary"],
+    ids: Samples,
+) -> tuple[float, float]:
+    """Sums of KL(dense ‖ found) and of -log p(next token), over the tokens that have a next."""
+    found, wanted = (functional.log_softmax(x[:, :-1].double(), dim=-1) for x in (logits, aim))
+    divergence = (wanted.exp() * (wanted - found)).sum()
+    told = found.gather(-1, ids[:, 1:, None])
+    return float(divergence), float(-told.sum())
+
+
+@torch.no_grad()
+def worth(
+    network: Speaker, settings: Mapping[str, Mapping[str, int]], rows: Samples
+) -> dict[str, dict[str, float]]:
+    """Mean KL to the dense network and perplexity of each setting, in its prepared forms."""
+    network.eval()
+    prepare(network, settings.values())
+    sums = {name: np.zeros(2) for name in settings}
+    for (batch,) in batched(rows):
+        aim = dense()(batch)
+        for name, setting in settings.items():
+            with using_ranks(network, setting):
+                sums[name] += losses(network(batch), aim, batch["input_ids"])
+    network.train()  # forgets the forms
+    tokens = rows.numel() - len(rows)
+    return {
+        name: {"kl": float(kl / tokens), "perplexity": math.exp(nll / tokens)}
+        for name, (kl, nll) in sums.items()
+    }
+
+
+def at_budgets(
+    path: NestedPath, budgets: Iterable[float] = BUDGETS
+) -> dict[str, Mapping[str, int]]:
+    """Ranks at each budget, by the budget as text."""
+    return {f"{budget:g}": path.at(budget).ranks for budget in budgets}
+
+
+def mean_log_kl(found: Mapping[str, Mapping[str, float]]) -> float:
+    """Over the budgets below 1: at 1 the start is the dense network, and log KL has no floor."""
+    return float(np.mean([math.log(one["kl"]) for name, one in found.items() if name != "1"]))
+
+
+# --- teaching -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """How the path is taught."""
+
+    weighing: str
+    learning_rate: float
+    sampling: str = "sandwich"
+    batches: int  # of BATCH samples
+
+
+def teach(
+    start: Start,
+    lesson: Lesson,
+    *,
+    seed: int,
+    folder: Path,
+    on_epoch: Callable[[Any], None] = print,
+) -> float:
+    """Teach the points of the path by the dense network's outputs alone; seconds it took.
+
+    A checkpoint is written each minute: a training that is killed goes on.
+    """
+    rows, held_out = samples("train"), samples("validation")[:16]
+    settings = list(at_budgets(start.path, TRAINED).values())
+    recipe = NestedRecipe(
+        weighing=lesson.weighing, sampling=lesson.sampling, distill="dense", ce_weight=0.0
+    )
+    one = Learning(
+        start.network,
+        NestedObjective(recipe, count=len(settings), steps=lesson.batches, seed=seed),
+    )
+
+    def aims(numbers: np.ndarray) -> Tensor:
+        with torch.no_grad():
+            found: Tensor = dense()({"input_ids": rows[torch.from_numpy(numbers)]})
+        return found
+
+    def order(epoch: int) -> list[np.ndarray]:
+        drawn = np.random.default_rng([seed, epoch]).permutation(len(rows))
+        return [drawn[at * BATCH : (at + 1) * BATCH] for at in range(lesson.batches)]
+
+    def judge(_: nn.Module) -> Evaluation:
+        found = mean_log_kl(worth(start.network, at_budgets(start.path, TRAINED), held_out))
+        return Evaluation(accuracy=-found, loss=found)
+
+    result = fit(
+        one,
+        feed=MemoryFeed({"input_ids": rows}, {"logits": aims}),
+        loss=RankPasses(one, settings),
+        evaluate=judge,
+        recipe=Recipe(
+            epochs=1,
+            batch_size=BATCH,
+            learning_rate=lesson.learning_rate,
+            warmup=0.05,
+            clip=1.0,
+            seed=seed,
+        ),
+        folder=folder,
+        order=order,
+        checkpoint_seconds=60.0,
+        on_epoch=on_epoch,
+    )
+    return result.seconds
+
+
+# --- generation -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def generated(network: Speaker, setting: Mapping[str, int], *, tokens: int) -> dict[str, Any]:
+    """Greedy tokens with a cache, and how far each is from the best of a pass without one.
+
+    ``tokens`` new ones always; a distance of 0 is the same choice, and ties are told by it.
+    """
+    network.eval()
+    set_rank(network, setting)
+    prepare(network, [setting])
+    begun = torch.tensor([[network.model.config.bos_token_id]])
+    told: Tensor = network.model.generate(
+        begun, do_sample=False, max_new_tokens=tokens, eos_token_id=None, use_cache=True,
+        attention_mask=torch.ones_like(begun), pad_token_id=0,
+    )  # fmt: skip
+    logits = network({"input_ids": told})[0, :-1]
+    chosen = logits.gather(-1, told[0, 1:, None])[:, 0]
+    return {
+        "ids": told[0].tolist(),
+        "new": told.shape[1] - 1,
+        "worst": float((logits.max(dim=-1).values - chosen).max()),
+        "finite": bool(logits.isfinite().all()),
+    }
+
+
+def differing(sequences: Sequence[Sequence[int]]) -> int:
+    """How many different sequences there are."""
+    return len({tuple(one) for one in sequences})

@@ -1,0 +1,123 @@
+"""The page of the nested language model: KL and perplexity against budget, beside what is cut."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.study.common import RESULTS, mean_and_half, table, write
+from benchmarks.study.figure import Line, chart
+from benchmarks.study.nested_llama import TOKENS, TRAINED
+
+NAME = "nested-stories260k"
+
+Worth = Mapping[str, Mapping[str, float]]  # by budget: kl and perplexity
+
+
+def page(found: Mapping[str, Any], *, rows: int) -> None:
+    """Write the page, its data and its drawing."""
+    taught = [one["test"] for one in found["taught"]]
+    untaught: Mapping[str, Worth] = found["untaught"]
+    lines = {"nested": _means(taught, "kl")} | {n: _one(of, "kl") for n, of in untaught.items()}
+    chart(
+        f"{NAME}.svg",
+        [Line(n, [(100 * b, math.log10(v)) for b, v in of if b < 1]) for n, of in lines.items()],
+        x="budget, % of dense FLOPs",
+        y="log10 KL to the dense network",
+    )
+    write(
+        NAME,
+        "A nested language model of 260,000 numbers, at any budget",
+        _setting(found, rows),
+        "## KL to the dense network\n\n" + _table(found, "kl", "{:.3f}"),
+        f"![KL]({NAME}.svg)\n",
+        "## Perplexity\n\n" + _table(found, "perplexity", "{:.2f}"),
+        "## Bars\n\n" + "\n".join(f"- {line}" for line in _bars(found)),
+        command="nested_stories",
+    )
+    (RESULTS / f"{NAME}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+# --- arithmetic -----------------------------------------------------------------------------------
+
+
+def rival(untaught: Mapping[str, Worth], budget: str) -> tuple[str, float]:
+    """The rival of the least KL at a budget, and that KL."""
+    name = min(untaught, key=lambda name: untaught[name][budget]["kl"])
+    return name, untaught[name][budget]["kl"]
+
+
+def won(taught: Sequence[Worth], untaught: Mapping[str, Worth], budget: str) -> bool:
+    """Whether every seed has less KL than every rival."""
+    return max(one[budget]["kl"] for one in taught) < rival(untaught, budget)[1]
+
+
+def _means(taught: Sequence[Worth], what: str) -> list[tuple[float, float]]:
+    return [(float(b), mean_and_half([one[b][what] for one in taught])[0]) for b in taught[0]]
+
+
+def _one(found: Worth, what: str) -> list[tuple[float, float]]:
+    return [(float(budget), of[what]) for budget, of in found.items()]
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _setting(found: Mapping[str, Any], rows: int) -> str:
+    lesson, seconds = found["lesson"], [one["seconds"] for one in found["taught"]]
+    tried = ", ".join(
+        f"{t['weighing']} at {t['learning_rate']:g}: {t['mean log KL']:.2f}"
+        for t in found["trials"]
+    )
+    return (
+        f"The samples were drawn from the dense network itself, at temperature 1: it is the best "
+        f"there can be on them by construction, and the KL to it is what a budget loses. MLP "
+        f"blocks and attention are nested from the whitened start; the head is tied to the "
+        f"embedding and stays. Budgets are shares of the dense FLOPs of the whole network at "
+        f"{TOKENS} tokens, attention and head included; {100 * found['floor']:.0f} % cannot be "
+        f"nested. Along a path of ranks for each layer, {lesson['batches']} steps learn from the "
+        f"dense network's outputs alone ({lesson['weighing']} weighing, {lesson['sampling']}, "
+        f"learning rate {lesson['learning_rate']:g}), at the budgets marked *; the others are "
+        f"never trained. Chosen by the mean log KL on validation with seed 0 after "
+        f"{found['trials'][0]['batches']} steps ({tried}). Mean and 95 % interval over "
+        f"{len(seconds)} seeds, {rows} held-out samples; {max(seconds):.0f} s a training at most, "
+        f"one thread beside other work. Rivals are not taught: SVD and whitened SVD, each along a "
+        f"path found for it in the same way, and at one rank for all layers.\n"
+    )
+
+
+def _table(found: Mapping[str, Any], what: str, form: str) -> str:
+    untaught: Mapping[str, Worth] = found["untaught"]
+    rows = []
+    for budget, cost in found["costs"].items():
+        mean, half = mean_and_half([one["test"][budget][what] for one in found["taught"]])
+        told = form.format(mean) + (f" ± {form.format(half)}" if half == half else "")
+        rows.append([
+            budget + ("*" if float(budget) in TRAINED else ""),
+            f"{100 * cost['share']:.1f}", f"{100 * cost['of nested layers']:.1f}", told,
+            *(form.format(of[budget][what]) for of in untaught.values()),
+        ])  # fmt: skip
+    header = ["budget", "FLOPs, %", "of the nested layers, %", "nested, taught", *untaught]
+    return table(header, rows)
+
+
+def _bars(found: Mapping[str, Any]) -> Iterator[str]:
+    taught = [one["test"] for one in found["taught"]]
+    untaught, below = found["untaught"], [b for b in taught[0] if float(b) < 1]
+    lost = [b for b in below if not won(taught, untaught, b)]
+    yield (
+        f"Every seed has less KL than the best rival at {len(below) - len(lost)} of {len(below)} "
+        f"budgets below 1 ({'met' if not lost else 'not met at ' + ', '.join(lost)})."
+    )
+    mean, _ = mean_and_half([one["1"]["kl"] for one in taught])
+    yield (
+        f"At budget 1 the rivals are the dense network, whose KL is 0; the taught network's is "
+        f"{mean:.4f}: nothing can be better there."
+    )
+    spoken = [one for of in found["taught"] for one in of["generation"].values()]
+    worst = max(one["worst"] for one in spoken)
+    yield (
+        f"Generation: {len(spoken)} of {len(spoken)} texts of {spoken[0]['new']} new tokens, with "
+        f"a cache, at every budget and seed; each token is the choice of a pass without a cache, "
+        f"to {worst:.1g} in the logit."
+    )
