@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.contest import Class
+from distill.classroom import Classroom
 from distill.contestants import Ground
 from distill.progress import SILENT
 from students import MemoryFeed, Recipe
@@ -85,7 +85,8 @@ def learn(network: nn.Module, *, steps: int = 60) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(steps):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(network({"rows": inputs}), torch.from_numpy(labels)).backward()
+        loss = nn.functional.cross_entropy(network({"rows": inputs}), torch.from_numpy(labels))
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     network.eval()
 
@@ -94,7 +95,7 @@ def dense() -> nn.Module:
     return copy.deepcopy(_taught())
 
 
-def room(**changes: Any) -> Class:
+def room(**changes: Any) -> Classroom:
     made: dict[str, Any] = {
         "feeds": {name: MemoryFeed({"rows": x}, {}) for name, (x, _) in rows().items()},
         "labels": {name: labels for name, (_, labels) in rows().items()},
@@ -106,7 +107,7 @@ def room(**changes: Any) -> Class:
         "device": "cpu",
         "progress": SILENT,
     }
-    return Class(**(made | changes))
+    return Classroom(**(made | changes))
 
 
 def ground(**changes: Any) -> Ground:

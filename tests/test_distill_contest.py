@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from distill.contest import RECORD, Class, Runner, Spot, answers_of
+from distill.classroom import Classroom
+from distill.contest import Runner, Spot
+from distill.contest_answers import RECORD, answers_of
 from distill.contestants import RIVALS, Dense, Ground, Many, Nested
 from distill.contestants.ground import choose_nothing
 from distill.frontiers import spread
@@ -133,7 +135,7 @@ def test_teaching_makes_a_network_better_at_all_it_is_taught_at(tmp_path: Path) 
     assert result.history[-1]["step"] == 3 * 7
 
 
-def accuracies(one: Class, runner: Runner) -> list[float]:
+def accuracies(one: Classroom, runner: Runner) -> list[float]:
     hits = one.answer(runner, "test") == one.labels["test"][None]
     return [float(value) for value in hits.mean(axis=1)]
 
@@ -149,7 +151,8 @@ def test_answers_are_those_of_the_setting() -> None:
         sign = 1.0
 
         def forward(self, prepared: Any) -> torch.Tensor:
-            return self.sign * one.dense(prepared)
+            found: torch.Tensor = self.sign * one.dense(prepared)
+            return found
 
     def choose(network: Any, setting: float) -> None:
         network.sign = setting

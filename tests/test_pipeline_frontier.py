@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import distill
-from distill.contest import ANSWERS, RECORD
+from distill.contest_answers import ANSWERS, RECORD
 from distill.findings import Frontier, FrontierCurve
 from students import read_tensors
 from tests.cli_examples import Command, refused
@@ -162,12 +162,12 @@ def test_its_files_say_the_same(measured: tuple[Path, Frontier]) -> None:
 def test_the_run_s_own_network_is_the_first_seed(measured: tuple[Path, Frontier]) -> None:
     """Taught again from its start with its seed, it answers the same: one way to teach, not two."""
     from distill.contestants import Nested as Contestant
-    from distill.pipeline import budgeting
+    from distill.pipeline import budgeting, nesting
     from distill.pipeline.opening import peek
 
     folder, _ = measured
     opened = peek(folder, None, {})
-    subject = budgeting.subject_of(opened)
+    subject = nesting.subject_of(opened)
     finding, saved, start = budgeting._nested(opened, "teacher-mlp-attention")
     learned = budgeting._learned(saved)
     feeds = budgeting._feeds(opened, subject)

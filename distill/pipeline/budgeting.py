@@ -16,7 +16,7 @@ from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall
 
 if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
-    from distill.contest import Class
+    from distill.classroom import Classroom
     from distill.contestants import Ground
     from distill.nesting import Subject
     from students import Feed
@@ -204,15 +204,15 @@ def _class(
     feeds: "Mapping[str, Feed]",
     ground: "Ground",
     progress: Progress,
-) -> "Class":
+) -> "Classroom":
     """What all learn and answer."""
-    from distill.contest import Class
+    from distill.classroom import Classroom
     from distill.nesting import objective_of, recipe_of
 
     recipe = recipe_of(learned)
     own = set(recipe.__dataclass_fields__)
     made_by = {key: value for key, value in saved.card["made_by"].items() if key not in own}
-    return Class(
+    return Classroom(
         feeds=feeds,
         labels={name: _labels(opened, name) for name in SPLITS},
         dense=ground.dense,

@@ -1,0 +1,145 @@
+"""Where all networks of a frontier learn and answer: one recipe, one objective, the same rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from torch import nn
+
+from distill.contest import Runner
+from distill.progress import LiveTraining, Progress
+from students import (
+    Evaluation,
+    Feed,
+    FitResult,
+    Recipe,
+    evaluate_logits,
+    fit,
+    forward_rows,
+    in_memory,
+    shuffled_order,
+    with_targets,
+)
+from students.nested import (
+    Learning,
+    NestedObjective,
+    NestedRecipe,
+    RankPasses,
+    held_norms,
+    load_norms,
+    measure_norms,
+)
+from students.nested.training import averaged
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classroom:
+    """What all learn and answer: rows, labels, the dense network's logits, recipe and objective."""
+
+    feeds: Mapping[str, Feed]  # train, validation and test, without targets
+    labels: Mapping[str, Int64[np.ndarray, " rows"]]
+    dense: nn.Module
+    recipe: Recipe
+    objective: NestedRecipe
+    calibration: Sequence[Any]  # batches, on which BatchNorm is measured at a setting
+    made_by: Mapping[str, Any]  # what decides every result beside a contestant's own
+    device: str
+    progress: Progress
+
+    @cached_property
+    def logits(self) -> Float32[np.ndarray, "rows classes"]:
+        """What the dense network says of the training rows as they are."""
+        self.progress.say("the dense network answers the training rows, to be distilled")
+        self.dense.to(self.device)
+        return forward_rows(self.dense, self.feeds["train"], device=self.device)
+
+    def objective_of(self, settings: int) -> NestedRecipe:
+        """The objective of a network of so many settings.
+
+        A network of one has no anchor beside it: it learns from the dense network what variants
+        learn from the anchor, and there is nothing to weigh.
+        """
+        if settings > 1:
+            return self.objective
+        distill = "none" if self.objective.distill == "none" else "dense"
+        return replace(self.objective, distill=distill, weighing="equal")
+
+    def teach(
+        self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]
+    ) -> FitResult:
+        """Train the runner's network in ``folder``, or go on there; epochs chosen on validation."""
+        recipe = replace(self.recipe, seed=self.recipe.seed + seed)
+        objective = self.objective_of(len(runner.lessons))
+        rows = self.feeds["train"].rows
+        steps = recipe.epochs * len(
+            shuffled_order(rows, recipe.batch_size, seed=recipe.seed, epoch=1)
+        )
+        learning = Learning(
+            runner.network,
+            NestedObjective(objective, count=len(runner.lessons), steps=steps, seed=recipe.seed),
+        )
+        passes = RankPasses(learning, runner.lessons, choose=runner.choose)
+        with self.progress.task(folder.name, total=rows * recipe.epochs, unit="rows") as bar:
+            live = LiveTraining(self.progress, bar)
+            return fit(
+                learning,
+                feed=with_targets(self.feeds["train"], self._targets(objective)),
+                loss=passes,
+                evaluate=partial(self._evaluate, runner),
+                recipe=recipe,
+                folder=folder,
+                settings={**self.made_by, **made_by},
+                device=self.device,
+                on_rows=bar,
+                on_loss=live.loss,
+                on_epoch=live.epoch,
+                on_note=self.progress.say,
+            )
+
+    def _targets(self, objective: NestedRecipe) -> dict[str, Any]:
+        targets: dict[str, Any] = {"labels": in_memory(self.labels["train"])}
+        if objective.distill == "dense":
+            targets["logits"] = in_memory(self.logits)
+        return targets
+
+    def _evaluate(self, runner: Runner, learning: nn.Module) -> Evaluation:
+        """The mean over the settings that are taught, each by its place."""
+        del learning  # the runner's network, with what it learns of its ranks
+        found = {
+            str(place): evaluate_logits(
+                self._logits(runner, setting, "validation"), self.labels["validation"]
+            )
+            for place, setting in enumerate(runner.lessons)
+        }
+        runner.choose(runner.network, runner.lessons[0])
+        return averaged(found)
+
+    def answer(self, runner: Runner, split: str) -> Int64[np.ndarray, "spots rows"]:
+        """The class that the network says of each row at each of its spots."""
+        runner.network.to(self.device).eval()
+        found = []
+        for spot in runner.spots:
+            runner.prepare(runner.network, [spot.setting])
+            rows = self._logits(runner, spot.setting, split)
+            found.append(rows.argmax(axis=1).astype(np.int64))
+        return np.stack(found)
+
+    def _logits(
+        self, runner: Runner, setting: Any, split: str
+    ) -> Float32[np.ndarray, "rows classes"]:
+        """At a setting; with BatchNorm measured there, of a network that has several."""
+        network, feed = runner.network, self.feeds[split]
+        runner.choose(network, setting)
+        own = held_norms(network)
+        if not own.of or len(runner.spots) == 1:
+            return forward_rows(network, feed, device=self.device)
+        load_norms(network, measure_norms(network, self.calibration))
+        try:
+            return forward_rows(network, feed, device=self.device)
+        finally:
+            load_norms(network, own)
