@@ -99,7 +99,7 @@ class Stepper:
         norm = clip_gradient(self.optimizer, self.recipe.clip)
         rate = self.recipe.rate(at, self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("pace", 1.0)
         if self.scaler is None:
             self.optimizer.step()
         else:

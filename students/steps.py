@@ -56,11 +56,17 @@ def to_device(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, 
 def make_optimizer(
     network: nn.Module, recipe: Recipe, device: torch.device
 ) -> torch.optim.Optimizer:
-    """The recipe's; it decays matrices and kernels, not biases, norms and other single axes."""
-    learned = [p for p in network.parameters() if p.requires_grad]
+    """The recipe's; it decays matrices and kernels, not biases, norms and other single axes.
+
+    Parameters that carry a ``pace`` learn so many times as fast as the others, and never decay.
+    """
+    every = [p for p in network.parameters() if p.requires_grad]
+    paced = [p for p in every if hasattr(p, "pace")]
+    learned = [p for p in every if not hasattr(p, "pace")]
     groups = [
         {"params": [p for p in learned if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+        *({"params": [p], "weight_decay": 0.0, "pace": float(p.pace)} for p in paced),
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from students import Evaluation, FitResult, evaluate_logits, fit, forward_rows
+from students import Evaluation, FitResult, Recipe, evaluate_logits, fit, forward_rows
 from students.nested import (
     Learning,
     NestedError,
@@ -20,6 +20,7 @@ from students.nested import (
     ranks,
     set_rank,
 )
+from students.steps import make_optimizer
 from tests.training_examples import CLASSES, data, recipe
 
 SETTINGS = (8, 4, 1)
@@ -169,3 +170,21 @@ def test_settings_and_objective_must_be_of_one_number() -> None:
 
 def _backward(loss: Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
+
+
+def test_log_variances_learn_at_a_pace_of_their_own_and_never_decay() -> None:
+    """Adam's first step is its rate, whatever the gradient: 1e-3 · 10 of s, 1e-3 of a weight."""
+    recipe = Recipe(epochs=1, batch_size=4, learning_rate=1e-3, weight_decay=0.5)
+    network = nn.Linear(2, 2, bias=False)
+    objective = NestedObjective(
+        NestedRecipe(weighing="uncertainty"), count=3, steps=1, seed=0, pace=10.0
+    )
+    learning = Learning(network, objective)
+    optimizer = make_optimizer(learning, recipe, torch.device("cpu"))
+    paced = [group for group in optimizer.param_groups if "pace" in group]
+    assert [(g["pace"], g["weight_decay"], len(g["params"])) for g in paced] == [(10.0, 0.0, 1)]
+    assert paced[0]["params"][0] is objective.log_variances
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == 2
+    plain = NestedObjective(NestedRecipe(weighing="uncertainty"), count=3, steps=1, seed=0)
+    assert not hasattr(plain.log_variances, "pace")

@@ -70,6 +70,7 @@ from students.nested.training import averaged
 from teachers import save_prepare
 
 FILE, START, RECORD = "nested.safetensors", "start.safetensors", "nested.json"
+VARIANCE_RATE = 1e-2  # of the log-variances, if they learn
 NEEDED = ("train", "validation")
 # what decides the cut, of the settings
 SURGICAL = ("include", "rank", "init", "calibration", "probe", "candidates", "floor", "seed")
@@ -252,6 +253,7 @@ class _Bench:
             count=len(lessons.points),
             steps=steps_of(train.rows, recipe),
             seed=recipe.seed,
+            pace=max(1.0, VARIANCE_RATE / recipe.learning_rate),
         )
         whole: nn.Module = start.network if self.stored is None else Telling(start.network)
         learning = Learning(whole, objective)

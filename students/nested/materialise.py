@@ -34,7 +34,8 @@ def materialise(network: nn.Module, wanted: Ranks, *, gauges: bool = True) -> nn
     # what a deep copy meets again it takes from here: no factors are copied in vain
     made: nn.Module = copy.deepcopy(network, plain)
     for module in made.modules():
-        for record in ("nested_surgery", "nested_path", "nested_norms"):  # of layers that are no longer there
+        # of layers that are no longer there
+        for record in ("nested_surgery", "nested_path", "nested_norms"):
             module.__dict__.pop(record, None)
     return made
 

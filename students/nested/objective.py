@@ -101,12 +101,15 @@ class NestedObjective(nn.Module):
     """The loss of a network at the ranks of each step. Its own parameters, if any, are the s_k.
 
     They are 0 at first, one for each of the ``count`` settings, learned with those of the network
-    (weight decay would draw them to 0). Draws depend on ``seed`` and on the step alone.
+    (weight decay would draw them to 0), ``pace`` times as fast: a rate that suits trained weights
+    hardly moves them. Draws depend on ``seed`` and on the step alone.
     """
 
     log_variances: nn.Parameter  # of "uncertainty" and "clamped"; the others have none
 
-    def __init__(self, recipe: NestedRecipe, *, count: int, steps: int, seed: int) -> None:
+    def __init__(
+        self, recipe: NestedRecipe, *, count: int, steps: int, seed: int, pace: float = 1.0
+    ) -> None:
         super().__init__()
         self.recipe = recipe
         self.count = count
@@ -115,6 +118,8 @@ class NestedObjective(nn.Module):
         )
         learned = recipe.weighing in {"uncertainty", "clamped"}
         start = nn.Parameter(torch.zeros(count)) if learned else None
+        if start is not None and pace != 1.0:
+            start.pace = pace  # type: ignore[attr-defined]
         self.register_parameter("log_variances", start)
 
     def step(

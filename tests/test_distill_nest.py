@@ -1,0 +1,376 @@
+"""Nesting a network: the same bits again, resumed, refused, taught by stored rows, read back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.errors import StageError
+from distill.findings import Nested
+from distill.nested_students import load_nested_student
+from distill.nesting import (
+    BATCH,
+    Subject,
+    calibration_of,
+    down_to,
+    example_of,
+    measured_at,
+    objective_of,
+    stored_rows,
+)
+from distill.predictor import load_predictor
+from distill.progress import Silent
+from distill.runs import recall
+from students import (
+    CheckpointError,
+    Classifier,
+    evaluate_logits,
+    forward_rows,
+    load,
+    make_feed,
+    read_tensors,
+    save_student,
+)
+from students import nested as n
+from tests.lessons_examples import NARROW
+from tests.nest_examples import (
+    IMAGES,
+    TEXTS,
+    image_subject,
+    nested,
+    settings,
+    text_subject,
+)
+from tests.store_builder import make_store
+
+
+class Listener(Silent):
+    def __init__(self, stop_at: str = "never") -> None:
+        self.said: list[str] = []
+        self.stop_at = stop_at
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def detail(self, text: str) -> None:
+        if text.startswith(self.stop_at):
+            raise KeyboardInterrupt
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / "nested.safetensors")[0]
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Nested]:
+    """A network of images with BatchNorm, finished."""
+    folder = tmp_path_factory.mktemp("nested") / "teacher-convolution"
+    return folder, nested(image_subject(), folder)
+
+
+def test_what_is_found_is_what_the_file_does_at_each_budget(made: tuple[Path, Nested]) -> None:
+    folder, found = made
+    assert recall(folder / "nested.json", Nested) == found
+    student = load_nested_student(folder)
+    split = IMAGES.splits["validation"]
+    assert split.labels is not None
+    feed = make_feed(split.inputs, image_subject().prepare, {})
+    for point in found.points:
+        n.set_budget(student.network, min(point.share, 1.0))
+        assert n.budget_of(student.network) == point.share
+        told = evaluate_logits(forward_rows(student.network, feed), split.labels)
+        assert told.accuracy == point.accuracy
+        assert told.loss == pytest.approx(point.loss, abs=1e-5)
+    assert found.points[0].share > found.points[-1].share == found.floor
+    assert len(found.points) == 3
+
+
+def test_each_budget_has_batchnorm_statistics_of_its_own(made: tuple[Path, Nested]) -> None:
+    folder, found = made
+    saved = n.read_nested(folder)
+    assert len(saved.norms) == len(saved.path.points) == found.budgets
+    network = load_nested_student(folder).network
+    batches = calibration_of(
+        make_feed(IMAGES.splits["train"].inputs, image_subject().prepare, {}),
+        16, seed=0, device="cpu",
+    )  # fmt: skip
+    for budget in (1.0, found.floor):
+        n.set_budget(network, budget)
+        held, anew = n.held_norms(network), n.measure_norms(network, batches)
+        for name, (mean, variance) in anew.of.items():
+            torch.testing.assert_close(held.of[name][0], mean, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(held.of[name][1], variance, rtol=1e-4, atol=1e-5)
+    n.set_budget(network, 1.0)
+    inputs = image_subject().prepare([IMAGES.splits["test"].inputs[0]])
+    with torch.no_grad():
+        whole = network(inputs)
+        with n.using_budget(network, found.floor):
+            asked = network(inputs)
+        torch.testing.assert_close(network(inputs), whole)
+        n.set_budget(network, found.floor)
+        torch.testing.assert_close(network(inputs), asked, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(whole, asked)
+
+
+def test_validation_curves_of_each_budget_are_in_the_metrics(made: tuple[Path, Nested]) -> None:
+    folder, found = made
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    best = lines[found.best_epoch - 1]
+    for point in found.points:
+        assert best[f"accuracy@{point.share:.3f}"] == point.accuracy
+    assert best["validation_accuracy"] == pytest.approx(np.mean([p.accuracy for p in found.points]))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(
+    made: tuple[Path, Nested], tmp_path: Path
+) -> None:
+    nested(image_subject(), tmp_path / "again")
+    assert same(weights(tmp_path / "again"), weights(made[0]))
+    nested(image_subject(), tmp_path / "other", seed=1)
+    assert not same(weights(tmp_path / "other"), weights(made[0]))
+
+
+def test_interrupted_it_goes_on_to_the_same_weights(
+    made: tuple[Path, Nested], tmp_path: Path
+) -> None:
+    folder = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        nested(image_subject(), folder, progress=Listener("epoch 1"))
+    assert (folder / "start.safetensors").is_file()
+    assert not (folder / "nested.safetensors").exists()
+    found = nested(image_subject(), folder)
+    assert same(weights(folder), weights(made[0]))
+    assert replace(found, name="", seconds=0.0) == replace(made[1], name="", seconds=0.0)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.nest_examples import image_subject, nested
+nested(image_subject(), Path(sys.argv[1]), epochs=6, include=("*.layer4.0.conv2",))
+"""
+
+
+def test_killed_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    folder, whole = tmp_path / "killed", tmp_path / "whole"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], env={**os.environ})
+    deadline = time.monotonic() + 120
+    metrics = folder / "metrics.jsonl"
+    while child.poll() is None and time.monotonic() < deadline:
+        if metrics.is_file() and len(metrics.read_text().splitlines()) >= 1:
+            break
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (folder / "nested.safetensors").exists(), "it finished before it was killed"
+    nested(image_subject(), folder, epochs=6, include=("*.layer4.0.conv2",))
+    nested(image_subject(), whole, epochs=6, include=("*.layer4.0.conv2",))
+    assert same(weights(folder), weights(whole))
+
+
+def test_what_is_finished_is_left_alone_and_other_settings_are_refused(
+    made: tuple[Path, Nested],
+) -> None:
+    folder, found = made
+    before = (folder / "nested.safetensors").stat().st_mtime_ns
+    heard = Listener()
+    assert nested(image_subject(), folder, progress=heard) == found
+    assert heard.said == ["teacher-convolution is nested already"]
+    assert (folder / "nested.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(CheckpointError, match=r"made with rank = \"full\", now it is 2; .*overwr"):
+        nested(image_subject(), folder, rank=2)
+    other = replace(image_subject(), made_by={"network": "sha256:other"})
+    with pytest.raises(CheckpointError, match="made with network ="):
+        nested(other, folder)
+
+
+def test_a_start_of_another_surgery_is_refused_and_overwritten_when_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "n"
+    with pytest.raises(KeyboardInterrupt):
+        nested(image_subject(), folder, progress=Listener("epoch 1"))
+    with pytest.raises(CheckpointError, match="made with rank"):
+        nested(image_subject(), folder, rank=2)
+    with pytest.raises(CheckpointError, match=r"made with learning_rate = 0\.003"):
+        nested(image_subject(), folder, learning_rate=0.1)
+    found = nested(image_subject(), folder, rank=2, overwrite=True, epochs=1)
+    assert max(layer.full_rank for layer in n.nested_layers(
+        load_nested_student(folder).network).values()) == 2  # fmt: skip
+    assert found.epochs == 1
+
+
+def test_a_network_of_another_surgery_does_not_take_the_file(made: tuple[Path, Nested]) -> None:
+    network = image_subject().network
+    n.nest(network, "head", rank=2)
+    with pytest.raises(n.OtherSurgeryError, match=r"of another surgery|there can be nested"):
+        network.load_state_dict(n.read_nested(made[0]).tensors)
+    strange = torch.nn.Sequential(torch.nn.Linear(3, 3))
+    with pytest.raises(n.OtherSurgeryError, match="the surgery is of another network"):
+        n.fill(strange, made[0])
+
+
+def test_students_alone_say_where_a_teachers_network_is_read(made: tuple[Path, Nested]) -> None:
+    with pytest.raises(n.NestedError, match=r"network of a teacher.*distill\.load_predictor"):
+        n.load(made[0])
+    n.fill(image_subject().network, made[0])
+
+
+@pytest.mark.parametrize("objective", ["none", "anchor", "dense"])
+def test_a_text_teacher_learns_its_ranks(tmp_path: Path, objective: str) -> None:
+    subject = text_subject(tmp_path)
+    heard = Listener()
+    found = nested(
+        subject,
+        tmp_path / "n",
+        data=TEXTS,
+        include=("mlp", "attention", "head"),
+        distill=objective,
+        epochs=12,
+        learning_rate=1e-2,
+        progress=heard,
+    )
+    assert found.measured_at.endswith("tokens")
+    assert "encoder.network.encoder.layer.*.intermediate.dense" in found.surgery
+    assert found.surgery in heard.said
+    assert found.points[0].accuracy > 0.8 > found.points[0].untaught
+    predictor = load_predictor(tmp_path / "n", budget=found.floor)
+    labels, shares = predictor.predict(["the cat sat", "the dog ran on"])
+    assert set(labels) <= set(TEXTS.classes)
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+    assert predictor.student.modality == "text"
+
+
+def test_a_nested_student_learns_stored_rows_without_labels_or_teacher(tmp_path: Path) -> None:
+    """A student whose targets are a linear map of what it gives already, nested and off."""
+    student = _saved_student(tmp_path / "student")
+    subject = _student_subject(tmp_path / "student")
+    split = IMAGES.splits["train"]
+    rows = forward_rows(subject.network.encoder, make_feed(split.inputs, subject.prepare, {}))
+    order = np.random.default_rng(0).permutation(len(split))
+    store = make_store(tmp_path / "rows", rows[order], ids=split.ids[order])
+    stored = stored_rows(store, split)
+    np.testing.assert_array_equal(stored.rows(np.arange(len(split))).numpy(), rows)
+    found = nested(
+        subject, tmp_path / "n", stored=stored, distill="none", epochs=6, learning_rate=1e-2
+    )
+    network = n.load(tmp_path / "n")  # by students alone
+    assert torch.equal(network.head.weight, student.head.weight)  # it reads the rows' space
+    clean = _student_subject(tmp_path / "student").network
+    cut = n.fill(clean, tmp_path / "n" / "start.safetensors")
+    feed = make_feed(split.inputs, subject.prepare, {})
+    for each in (network, cut):
+        n.set_budget(each, found.floor)
+    taught, untaught = (
+        np.square(forward_rows(each.get_submodule("encoder"), feed) - rows).mean()
+        for each in (network, cut)
+    )
+    assert taught < 0.5 * untaught
+
+
+def test_stored_rows_of_other_examples_are_refused(tmp_path: Path) -> None:
+    split = IMAGES.splits["train"]
+    store = make_store(tmp_path / "rows", np.zeros((3, 2), np.float32), ids=split.ids[:3])
+    with pytest.raises(StageError, match="holds other examples than the data"):
+        stored_rows(store, split)
+
+
+def test_labels_or_stored_rows_are_learned_and_not_both(tmp_path: Path) -> None:
+    split = IMAGES.splits["train"]
+    store = make_store(
+        tmp_path / "r", np.array([[2.0], [-2.0]] * 20 + [[0.0]], np.float32), ids=split.ids
+    )
+    stored = stored_rows(store, split)
+    ours = objective_of(settings(), stored)
+    assert (ours.ce_weight, ours.target_weight, ours.scale) == (0.0, 1.0, stored.scale)
+    theirs = objective_of(settings(weighing="clamped", sampling="uniform", distill="dense"))
+    assert (theirs.ce_weight, theirs.target_weight) == (1.0, 0.0)
+    assert (theirs.weighing, theirs.sampling, theirs.distill) == ("clamped", "uniform", "dense")
+
+
+def test_calibration_rows_are_distinct_training_rows_of_the_seed() -> None:
+    feed = make_feed(IMAGES.splits["train"].inputs, image_subject().prepare, {})
+    (every,) = (batch.inputs["pixel_values"] for batch in feed.batches([np.arange(feed.rows)]))
+    found = torch.cat(
+        [b["pixel_values"] for (b,) in calibration_of(feed, 20, seed=1, device="cpu")]
+    )
+    places = [int((every == one).flatten(1).all(1).nonzero()[0]) for one in found]
+    assert len(set(places)) == 20
+    other = torch.cat(
+        [b["pixel_values"] for (b,) in calibration_of(feed, 20, seed=2, device="cpu")]
+    )
+    assert not torch.equal(found, other)
+    sizes = [
+        len(b["pixel_values"]) for (b,) in calibration_of(feed, BATCH + 1, seed=0, device="cpu")
+    ]
+    assert sizes == [BATCH + 1]  # no batch of one row
+    whole = calibration_of(feed, 1000, seed=0, device="cpu")
+    assert sum(len(b["pixel_values"]) for (b,) in whole) == feed.rows
+
+
+def test_costs_are_counted_at_an_example_of_middling_length() -> None:
+    def prepare(texts: list[str]) -> dict[str, torch.Tensor]:
+        return {"input_ids": torch.zeros(1, len(texts[0].split()), dtype=torch.long)}
+
+    class Split3:
+        inputs = ("a", "a b c d e f", "a b c")
+
+    assert measured_at(example_of(Split3(), prepare)[0]) == "3 tokens"  # type: ignore[arg-type]
+    assert measured_at({"pixel_values": torch.zeros(1, 3, 8, 9)}) == "3 x 8 x 9"
+
+
+def test_a_floor_ends_the_path_and_one_out_of_reach_is_refused() -> None:
+    path = n.NestedPath(
+        points=tuple(
+            n.PathPoint(share=s, ranks={"a": r}) for s, r in ((1.0, 4), (0.6, 2), (0.3, 1))
+        ),
+        measured_at="x",
+    )
+    assert [p.share for p in down_to(path, 0.7).points] == [1.0, 0.6]
+    assert [p.share for p in down_to(path, 0.3).points] == [1.0, 0.6, 0.3]
+    with pytest.raises(n.BudgetError, match=r"ask for at least 0\.3"):
+        down_to(path, 0.2)
+
+
+def _saved_student(folder: Path) -> Classifier:
+    from students import build_student, fresh_head
+    from teachers import save_prepare
+
+    encoder = build_student(
+        "timm/resnet10t", dim_out=5, modality="image", options=NARROW, image_size=32
+    )
+    head = fresh_head(5, 3, seed=0)
+    assert encoder.blueprint is not None
+    subject = image_subject()
+    save_student(
+        folder / "student.safetensors",
+        encoder,
+        weight=head.weight,
+        bias=head.bias,
+        blueprint=encoder.blueprint,
+        classes=IMAGES.classes,
+        preprocessing=subject.card["preprocessing"],
+        made_by={},
+    )
+    save_prepare(folder, subject.prepare)
+    return Classifier(encoder, head)
+
+
+def _student_subject(folder: Path) -> Subject:
+    from dataclasses import asdict
+
+    student = load(folder)
+    subject = image_subject()
+    card = {**subject.card, "blueprint": asdict(student.blueprint), "teacher": None}
+    return replace(subject, network=student.network, card=card, name="student")

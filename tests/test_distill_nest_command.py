@@ -1,0 +1,84 @@
+"""``distill nest`` on a run: without its teacher, and every wrong word as one line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import distill
+from students import nested as n
+from tests.cli_examples import Command, refused
+
+QUICK = ("--epochs", "1", "--points", "2", "--calibration", "16", "--include", "*.conv2")
+STUDENT = "resnet10t-gaussian-k128-s0"
+
+
+def nest(call: Command, run: Path, *words: object) -> tuple[int, str, str]:
+    return call("nest", "--run", run, *QUICK, *words)
+
+
+def test_a_student_is_nested_without_its_teacher_and_answers_at_a_budget(
+    run_copy: Path, call: Command, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    shutil.rmtree(run_copy / "teacher")
+    code, out, err = nest(call, run_copy, "--student", STUDENT, "--targets", "projected")
+    assert code == 0, err
+    assert "it learns the stored rows of gaussian-k128-s0; no teacher is needed" in err
+    assert "nested 4 layers, init whitened" in err
+    assert "before" in out
+    (folder,) = (run_copy / "nested").iterdir()
+    network = n.load(folder)
+    n.set_budget(network, 0.9)
+    assert n.budget_of(network) <= 0.9
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    words = ("predict", tmp_path / "a.png", "--run", run_copy, "--student", folder.name)
+    assert call(*words, "--budget", "0.9")[0] == 0
+    refused(call(*words, "--budget", "0.0001"), "is below what this network can reach", "at least")
+    refused(call(*words, "--budget", "0"), "a budget is a share of dense FLOPs, in (0, 1], got 0")
+    refused(call(*words, "--budget", "1.5"), "in (0, 1], got 1.5")
+    words = ("predict", tmp_path / "a.png", "--run", run_copy, "--student", STUDENT)
+    refused(call(*words, "--budget", "0.5"), "is not nested and has no budgets")
+    assert "is nested already" in nest(call, run_copy, "--student", STUDENT)[2]
+    refused(nest(call, run_copy, "--rank", "2"), 'made with rank = "full", now it is 2')
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--rank", "0"), ("rank must be in 1..512", "got 0")),
+        (("--rank", "4096"), ("rank must be in 1..512", "got 4096")),
+        (("--rank", "much"), ("nest.rank: must be a number like 64", "got 'much'")),
+        (("--rank", "1.5"), ("a share of the full rank is in (0, 1], got 1.5",)),
+        (("--floor", "1.5"), ("nest.floor", "less than or equal to 1", "got 1.5")),
+        (("--floor", "0.00001"), ("is below what this network can reach", "ask for at least")),
+        (("--include", "convulution"), ("finds no layer", "nearest: convolution")),
+        (("--include", "*.conv2,!nothing"), ("'nothing' finds no layer",)),
+        (("--student", "resnet10x"), ("no student named 'resnet10x'",)),
+        (("--init", "magic"), ("nest.init",)),
+    ],
+)
+def test_wrong_words_are_refused_in_one_line(
+    run_copy: Path, call: Command, words: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    refused_late(call("nest", "--run", run_copy, *QUICK, *words), *parts)
+
+
+def test_an_untaught_teacher_without_a_head_says_what_to_run(run_copy: Path, call: Command) -> None:
+    shutil.rmtree(run_copy / "teacher")
+    refused(nest(call, run_copy), "has not been taught yet: run `distill train-teacher")
+
+
+def test_python_has_the_same_function() -> None:
+    assert "largest rank of a layer" in (distill.nest.__doc__ or "")
+
+
+def refused_late(answer: tuple[int, str, str], *parts: str) -> None:
+    """Exit code 2 and one line that says all of it, after whatever progress was told."""
+    code, out, err = answer
+    assert (code, out) == (2, ""), err
+    last = err.splitlines()[-1]
+    assert last.startswith("distill: ")
+    for part in parts:
+        assert part in last, err
