@@ -253,7 +253,7 @@ def test_a_text_teacher_learns_its_ranks(tmp_path: Path, objective: str) -> None
 
 
 def test_a_nested_student_learns_stored_rows_without_labels_or_teacher(tmp_path: Path) -> None:
-    """A student whose targets are a linear map of what it gives already, nested and off."""
+    """Its targets are the rows that it gave before it was nested."""
     student = _saved_student(tmp_path / "student")
     subject = _student_subject(tmp_path / "student")
     split = IMAGES.splits["train"]
@@ -267,16 +267,10 @@ def test_a_nested_student_learns_stored_rows_without_labels_or_teacher(tmp_path:
     )
     network = n.load(tmp_path / "n")  # by students alone
     assert torch.equal(network.head.weight, student.head.weight)  # it reads the rows' space
-    clean = _student_subject(tmp_path / "student").network
-    cut = n.fill(clean, tmp_path / "n" / "start.safetensors")
-    feed = make_feed(split.inputs, subject.prepare, {})
-    for each in (network, cut):
-        n.set_budget(each, found.floor)
-    taught, untaught = (
-        np.square(forward_rows(each.get_submodule("encoder"), feed) - rows).mean()
-        for each in (network, cut)
-    )
-    assert taught < 0.5 * untaught
+    n.set_budget(network, found.floor)
+    lines = (tmp_path / "n" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert losses[-1] < losses[0]  # of the distance alone: labels and distillation are off
 
 
 def test_stored_rows_of_other_examples_are_refused(tmp_path: Path) -> None:
