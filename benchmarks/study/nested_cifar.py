@@ -6,7 +6,8 @@ trials for each separate perceptron as for the nested ones; then five fresh seed
 the test rows read. Whatever ends it, it goes on.
 """
 
-from collections.abc import Callable, Mapping
+import argparse
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
@@ -16,7 +17,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from benchmarks.study.common import RUNS, extracted
-from benchmarks.study.nested_cifar_page import page
+from benchmarks.study.nested_cifar_page import over, page
 from benchmarks.study.nested_kept import kept
 from benchmarks.study.nested_mlp import (
     BETWEEN,
@@ -38,11 +39,12 @@ from students.nested import NestedRecipe
 
 CASE = "cifar10-mobilenetv2"
 FOLDER = RUNS / "nested-cifar"
-SEEDS = (1, 2, 3, 4, 5)
-ABLATED = (1, 2, 3)  # seeds of the designs that are ablations
+SEEDS, ABLATED = 5, 3  # how many seeds, and how many of the designs that are ablations
 RATES = (1e-3, 3e-3, 1e-2)  # the trials
 DECAY = 0.1
-EPOCHS = {"separate": 15, "nested": 14}  # 7 x 15 passes over the rows, against 2 x 14 or 3 x 14
+EPOCHS = 15  # of each separate perceptron
+LONG = 7 * EPOCHS  # passes over the rows of a main network: as many as all separate ones together
+SHORT = 14  # epochs of trials and ablations
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,12 @@ DESIGNS = {
     "dense distils": Design(NestedRecipe(distill="dense")),
     "equal, sandwich": Design(NestedRecipe(weighing="equal", sampling="sandwich")),
 }
-MAIN = ("paper", BETTER)  # these two are searched, and taught on all seeds
+MAIN = ("paper", BETTER)  # these two are searched, and taught for long
+
+
+def long_epochs(design: Design) -> int:
+    """Epochs that make ``LONG`` passes: a sandwich step is three, the others two."""
+    return LONG // (3 if design.objective.sampling == "sandwich" else 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,45 +109,46 @@ def main() -> None:
 
     Only the second part loads the test rows, and each network answers them once.
     """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of the main designs")
+    parser.add_argument("--ablated", type=int, default=ABLATED, help="seeds of the ablations")
+    asked = parser.parse_args()
     run = extracted(CASE)
     rows, share = embedded(run, test=False)
     chosen = searched(Bench(rows=rows, folder=FOLDER / "search"))
     final = Bench(rows=embedded(run)[0], folder=FOLDER / "final")
     found: dict[str, Any] = {"chosen": chosen, "separate": [], "dense": [], "variance": share}
+    main_ones: dict[str, list[Any]] = {name: [] for name in MAIN}
     designs: dict[str, list[Any]] = {name: [] for name in DESIGNS}
-    for seed in SEEDS:
+    for seed in range(1, asked.seeds + 1):
         found["separate"].append(
             {str(r): separate(final, r, chosen[str(r)], seed=seed) for r in RANKS}
         )
         found["dense"].append(dense(final, chosen, seed)[1])
         for name in MAIN:
-            designs[name].append(nested(final, name, chosen, seed=seed))
+            epochs = long_epochs(DESIGNS[name])
+            main_ones[name].append(nested(final, name, chosen, seed, epochs))
         print(f"seed {seed}", flush=True)
-    for seed, name in product(ABLATED, (name for name in DESIGNS if name not in MAIN)):
-        designs[name].append(nested(final, name, chosen, seed=seed))
+    for seed, name in product(range(1, asked.ablated + 1), DESIGNS):
+        designs[name].append(nested(final, name, chosen, seed, SHORT))
         print(f"seed {seed}: {name}", flush=True)
     sizes = {name: len(of.labels) for name, of in final.rows.items()}
-    page({**found, "designs": designs, "rows": sizes, "epochs": EPOCHS}, better=BETTER)
+    told = {"separate": EPOCHS, "short": SHORT, **{n: long_epochs(DESIGNS[n]) for n in MAIN}}
+    page({**found, "main": main_ones, "designs": designs, "rows": sizes, "epochs": told})
 
 
 def searched(bench: Bench) -> dict[str, float]:
     """The best learning rate on validation of each separate rank, and of the main designs."""
 
-    def best(trial: Callable[[float], dict[str, Any]]) -> float:
-        return max(RATES, key=lambda rate: mean(trial(rate)["validation"]))
+    def best(trial: Callable[[float], dict[str, Any]], ranks: Sequence[int]) -> float:
+        return max(RATES, key=lambda rate: over(trial(rate)["validation"], ranks))
 
     found: dict[str, float] = {}
     for rank in RANKS:
-        found[str(rank)] = best(partial(separate, bench, rank, seed=0))
+        found[str(rank)] = best(partial(separate, bench, rank, seed=0), [rank])
     for name in MAIN:
-        found[name] = best(lambda rate: nested(bench, name, {**found, name: rate}, seed=0))  # noqa: B023
+        found[name] = best(lambda rate: nested(bench, name, {**found, name: rate}, 0, SHORT), RANKS)  # noqa: B023
     return found
-
-
-def mean(accuracies_: Mapping[str, float]) -> float:
-    """Over the ranks that are trained."""
-    found = [accuracies_[str(rank)] for rank in RANKS if str(rank) in accuracies_]
-    return sum(found) / len(found)
 
 
 def slug(name: str) -> str:
@@ -156,9 +164,7 @@ def separate(bench: Bench, rank: int, rate: float, *, seed: int) -> dict[str, An
 
 def _separate(bench: Bench, rank: int, rate: float, seed: int) -> dict[str, Any]:
     network = factored(bench.dim, bench.classes, rank, seed=seed)
-    teaching = Teaching(
-        learning_rate=rate, weight_decay=DECAY, epochs=EPOCHS["separate"], ranks=(rank,)
-    )
+    teaching = Teaching(learning_rate=rate, weight_decay=DECAY, epochs=EPOCHS, ranks=(rank,))
     teach(network, teaching, bench.rows, seed=seed, folder=bench.folder / "training")
     if rank < RANKS[0]:
         return bench.measured(network, (rank,))
@@ -171,22 +177,24 @@ def _separate(bench: Bench, rank: int, rate: float, seed: int) -> dict[str, Any]
     return {**bench.measured(network, ranks), "cut": cut}
 
 
-def nested(bench: Bench, name: str, chosen: Mapping[str, float], *, seed: int) -> dict[str, Any]:
+def nested(
+    bench: Bench, name: str, chosen: Mapping[str, float], seed: int, epochs: int
+) -> dict[str, Any]:
     """What one nested network of a design gives at all ranks, trained and in between."""
     design = DESIGNS[name]
     rate = chosen[design.settings]
-    path = bench.folder / f"{slug(name)}-{rate:g}-s{seed}.json"
+    path = bench.folder / f"{slug(name)}-{rate:g}-e{epochs}-s{seed}.json"
     needs = design.init or design.objective.distill == "dense"
     return kept(
         path,
         lambda: _nested(
-            bench, design, rate, seed, dense=dense(bench, chosen, seed)[0] if needs else None
+            bench, design, rate, seed, epochs, dense(bench, chosen, seed)[0] if needs else None
         ),
     )
 
 
 def _nested(
-    bench: Bench, design: Design, rate: float, seed: int, *, dense: Mlp | None = None
+    bench: Bench, design: Design, rate: float, seed: int, epochs: int, dense: Mlp | None
 ) -> dict[str, Any]:
     train, aims = bench.rows["train"], None
     network = factored(bench.dim, bench.classes, RANKS[0], seed=seed)
@@ -197,7 +205,7 @@ def _nested(
     teaching = Teaching(
         learning_rate=rate,
         weight_decay=DECAY,
-        epochs=EPOCHS["nested"],
+        epochs=epochs,
         ranks=RANKS,
         objective=design.objective,
     )
@@ -225,7 +233,7 @@ def dense(bench: Bench, chosen: Mapping[str, float], seed: int) -> tuple[Mlp, di
         teaching = Teaching(
             learning_rate=chosen[str(RANKS[0])],
             weight_decay=DECAY,
-            epochs=EPOCHS["separate"],
+            epochs=EPOCHS,
             ranks=(),
         )
         teach_dense(network, teaching, bench.rows, seed=seed, folder=bench.folder / "training")
