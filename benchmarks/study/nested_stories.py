@@ -36,12 +36,12 @@ FOLDER = RUNS / "nested-stories"
 SEEDS = (1, 2, 3)
 INITS = ("svd", "whitened")
 TRIALS = tuple(
-    Lesson(weighing=weighing, learning_rate=rate, batches=80)
+    Lesson(weighing=weighing, learning_rate=rate, batches=50)
     for weighing in ("log-sum", "equal")
     for rate in (1e-3, 4e-3)
 )
-BATCHES = 400
-TEST = 100  # of the 400 held-out samples, the first ones
+BATCHES = 300
+TEST = 64  # of the 400 held-out samples, the first ones
 NEW = 48  # tokens
 
 
