@@ -62,6 +62,7 @@ from students.nested import (
     RankPasses,
     attach,
     fill,
+    measure_norms,
     read_nested,
     save_nested,
     select,
@@ -234,6 +235,7 @@ class _Bench:
 
     def _cut(self) -> Cut:
         network, settings = self.subject.network, self.settings
+        measure_norms(network, self._calibration)  # too few rows for it are said before any work
         example = example_of(self.splits["train"], self.subject.prepare)
         placed = ({name: t.to(self.device) for name, t in example[0].items()},)
         layers = len(select(network, settings.include).layers)
