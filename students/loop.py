@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -27,6 +27,23 @@ _MOST_SKIPPED = 32  # a float16 gradient that is too large so often is so at any
 
 Order = Callable[[int], list[Rows]]  # epoch, from 1 -> the rows of each batch
 Evaluate = Callable[[nn.Module], Evaluation]
+
+
+@final
+class _Notes:
+    """What is said of a training: told at once, and kept.
+
+    No method of the loop, which would close a ring around network and optimizer: all their tensors
+    would wait for the garbage collector, which counts objects and not bytes.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.kept: list[str] = []
+        self._tell = tell
+
+    def __call__(self, text: str) -> None:
+        self.kept.append(text)
+        self._tell(text)
 
 
 class Loop:
@@ -62,11 +79,11 @@ class Loop:
         self.on_rows = on_rows
         self.on_loss = on_loss
         self.on_epoch = on_epoch
-        self.on_note = on_note
+        self.note = _Notes(on_note)
         self.checkpoint_seconds = checkpoint_seconds
         self.world = world
         self.leads = world is None or world.leads
-        self.state = State()
+        self.state = State(notes=self.note.kept)
         self.steps = len(order(1))
         self.stepper = Stepper(
             network,
@@ -75,7 +92,7 @@ class Loop:
             device=device,
             steps=self.steps * recipe.epochs,
             world=world,
-            on_note=self._note,
+            on_note=self.note,
         )
         self.keeper = Keeper(folder, made_by=made_by, stepper=self.stepper, leads=self.leads)
 
@@ -83,9 +100,9 @@ class Loop:
         """All epochs that are not done yet."""
         found = self.keeper.resume(self._finished)
         if found is not None:
-            self.state = found
+            self.state, self.note.kept = found, found.notes
             for note in self.keeper.notes:
-                self._note(note)
+                self.note(note)
         if self.world is not None:
             self._start_together(self.world)
         done = self.state.history
@@ -126,7 +143,7 @@ class Loop:
         state.history.append(entry)
         state.epoch, state.step, state.loss_sum, state.train_seconds = state.epoch + 1, 0, 0.0, 0.0
         if state.epoch <= self.recipe.epochs and self._out_of_patience(state):
-            self._note(
+            self.note(
                 f"stopped after epoch {state.epoch - 1} of {self.recipe.epochs}: none was better "
                 f"than epoch {state.best_epoch}"
             )
@@ -243,7 +260,7 @@ class Loop:
         least = world.least(rows)
         if least < rows:
             self.stepper.micro_batch = least
-            self._note(f"out of memory in another process: now {least} rows at a time in all")
+            self.note(f"out of memory in another process: now {least} rows at a time in all")
 
     def _diverged(self, what: str, value: float, step: int) -> DivergedError:
         kept = self.state.history
@@ -277,10 +294,6 @@ class Loop:
             resumed=resumed,
             notes=tuple(state.notes),
         )
-
-    def _note(self, text: str) -> None:
-        self.state.notes.append(text)
-        self.on_note(text)
 
     def _tick(self) -> None:
         now = time.perf_counter()

@@ -16,6 +16,7 @@ from distill.held_out import Folds, HeldOut, folder_of
 from distill.progress import Silent
 from distill.stages.extract import extract
 from distill.stages.teach_folds import Course, teach_folds
+from distill.stages.train_teacher import train_teacher
 from distill.views import Views
 from stores import open_splits
 from teachers import Teacher
@@ -34,6 +35,7 @@ def course(folder: Path, **changes: Any) -> Course:
         settings=settings(**({"epochs": 2, "folds": 2} | changes)),
         workers=0,
         batch_size=8,
+        teach=train_teacher,
         fresh=image_teacher,
         load=loaded,
     )

@@ -1,6 +1,8 @@
 """The training loop: what it decides and what it keeps."""
 
+import gc
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,27 @@ def test_frozen_parameters_are_not_learned(tmp_path: Path) -> None:
     train(tmp_path, net, recipe=recipe(epochs=1))
     assert torch.equal(last, before["last.weight"])
     assert not torch.equal(net.state_dict()["layers.0.weight"], before["layers.0.weight"])
+
+
+def test_nothing_of_a_finished_training_waits_for_the_garbage_collector(tmp_path: Path) -> None:
+    """Many trainings in one process: rings around large tensors would fill the memory."""
+    gc.collect()
+    gc.disable()
+    try:
+        net = network()
+        known = {id(one) for one in gc.get_objects()}
+        train(tmp_path, net, recipe=recipe(epochs=1))
+        seen = weakref.ref(net)
+        del net
+        assert seen() is None
+        left = [
+            type(one).__name__
+            for one in gc.get_objects()
+            if id(one) not in known and isinstance(one, (torch.optim.Optimizer, Tensor, nn.Module))
+        ]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_a_step_is_adamws_on_the_clipped_gradient(tmp_path: Path) -> None:

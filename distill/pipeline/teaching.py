@@ -75,6 +75,7 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
 def _teach_folds(opened: Opened, made_from: str, *, progress: Progress, overwrite: bool) -> None:
     """Teachers that each learned all but a fold; those that are finished are left as they are."""
     from distill.stages.teach_folds import Course, teach_folds
+    from distill.stages.train_teacher import train_teacher as stage
 
     run, config, dataset = opened.run, opened.config, opened.dataset
     folded = fingerprint(made_from, config.teach.folds)
@@ -93,6 +94,7 @@ def _teach_folds(opened: Opened, made_from: str, *, progress: Progress, overwrit
         settings=config.teach,
         workers=config.compute.workers,
         batch_size=config.extract.batch_size,
+        teach=stage,
         fresh=lambda: the_teacher(run, config, dataset, fresh=True),
         load=lambda folder: network_of(config, dataset, str(folder)),
     )

@@ -17,7 +17,6 @@ from distill.errors import StageError
 from distill.findings import FoldsTaught, FoldTaught, Taught
 from distill.held_out import Folds, folder_of
 from distill.progress import Progress
-from distill.stages.train_teacher import train_teacher
 from distill.sweeping.folds import places
 from teachers import Teacher
 
@@ -33,6 +32,7 @@ class Course:
     settings: TeachConfig
     workers: int
     batch_size: int
+    teach: Callable[..., Taught]  # the stage ``train_teacher``: no stage runs another
     fresh: Callable[[], Teacher]  # still to be taught
     load: Callable[[Path], Teacher]  # from a folder where one was taught
 
@@ -127,7 +127,7 @@ def _taught(
         # another training set: what was begun on one fold never goes on with another
         fingerprint=f"{dataset.fingerprint} without {number} of {settings.folds}, {settings.seed}",
     )
-    return train_teacher(
+    return course.teach(
         without,
         course.fresh(),
         folder=folder,
