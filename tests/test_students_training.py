@@ -121,12 +121,13 @@ def test_frozen_parameters_are_not_learned(tmp_path: Path) -> None:
 
 def test_nothing_of_a_finished_training_waits_for_the_garbage_collector(tmp_path: Path) -> None:
     """Many trainings in one process: rings around large tensors would fill the memory."""
+    train(tmp_path / "first", recipe=recipe(epochs=1))  # what is loaded with the first may stay
     gc.collect()
     gc.disable()
     try:
         net = network()
         known = {id(one) for one in gc.get_objects()}
-        train(tmp_path, net, recipe=recipe(epochs=1))
+        train(tmp_path / "second", net, recipe=recipe(epochs=1))
         seen = weakref.ref(net)
         del net
         assert seen() is None
