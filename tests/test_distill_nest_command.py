@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import distill
 from students import nested as n
 from tests.cli_examples import Command, refused
 
 QUICK = ("--epochs", "1", "--points", "2", "--calibration", "16", "--include", "*.conv2")
-STUDENT = "resnet10t-gaussian-k128-s0"
+STUDENT = "resnet10t-gaussian-k8-s0"
 
 
 def nest(call: Command, run: Path, *words: object) -> tuple[int, str, str]:
@@ -18,14 +19,15 @@ def nest(call: Command, run: Path, *words: object) -> tuple[int, str, str]:
 
 
 def test_a_student_is_nested_without_its_teacher_and_answers_at_a_budget(
-    run_copy: Path, call: Command, tmp_path: Path
+    run_copy: Path, call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from PIL import Image
+    def no_teacher(*_: object) -> None:
+        raise AssertionError("the teacher was asked for")
 
-    shutil.rmtree(run_copy / "teacher")
+    monkeypatch.setattr("distill.pipeline.nesting.teacher_of", no_teacher)
     code, out, err = nest(call, run_copy, "--student", STUDENT, "--targets", "projected")
     assert code == 0, err
-    assert "it learns the stored rows of gaussian-k128-s0; no teacher is needed" in err
+    assert "it learns the stored rows of gaussian-k8-s0; no teacher is needed" in err
     assert "nested 4 layers, init whitened" in err
     assert "before" in out
     (folder,) = (run_copy / "nested").iterdir()
@@ -41,7 +43,7 @@ def test_a_student_is_nested_without_its_teacher_and_answers_at_a_budget(
     words = ("predict", tmp_path / "a.png", "--run", run_copy, "--student", STUDENT)
     refused(call(*words, "--budget", "0.5"), "is not nested and has no budgets")
     assert "is nested already" in nest(call, run_copy, "--student", STUDENT)[2]
-    refused(nest(call, run_copy, "--rank", "2"), 'made with rank = "full", now it is 2')
+    refused_late(nest(call, run_copy, "--rank", "2"), 'made with rank = "full", now it is 2')
 
 
 @pytest.mark.parametrize(
@@ -65,8 +67,14 @@ def test_wrong_words_are_refused_in_one_line(
     refused_late(call("nest", "--run", run_copy, *QUICK, *words), *parts)
 
 
-def test_an_untaught_teacher_without_a_head_says_what_to_run(run_copy: Path, call: Command) -> None:
-    shutil.rmtree(run_copy / "teacher")
+def test_a_teacher_without_a_head_says_what_to_run(run_copy: Path, call: Command) -> None:
+    shutil.rmtree(run_copy / "heads" / "full")
+    refused(nest(call, run_copy), "has no head for digits: run `distill train-head --run")
+
+
+def test_a_teacher_that_was_to_be_taught_says_what_to_run(run_copy: Path, call: Command) -> None:
+    file = run_copy / "config.toml"
+    file.write_text(file.read_text().replace("taught = false", "taught = true"))
     refused(nest(call, run_copy), "has not been taught yet: run `distill train-teacher")
 
 
