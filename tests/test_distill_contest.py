@@ -14,7 +14,7 @@ from torch import nn
 from distill.classroom import Classroom
 from distill.contest import Runner, Spot
 from distill.contest_answers import RECORD, answers_of
-from distill.contestants import RIVALS, Dense, Ground, Many, Nested
+from distill.contestants import RIVALS, Dense, Ground, Many, Nested, why_not
 from distill.contestants.ground import choose_nothing
 from distill.frontiers import spread
 from distill.stopwatch import LEAST, WARM_UP, interleaved
@@ -93,6 +93,29 @@ def test_each_rival_is_what_it_says() -> None:
     half = made["half"].runner("", 0)
     assert len(list(half.network.get_submodule("blocks").children())) == 1
     assert 0.5 < half.spots[0].share < 0.56
+
+
+class Narrowing(nn.Module):
+    """Stages of other widths, as convolutional networks have: no MLP block, no half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 6))
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, prepared: dict[str, torch.Tensor]) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.stages(prepared["rows"]))
+        return found
+
+
+def test_why_a_rival_cannot_be_made_is_said() -> None:
+    one = ground()
+    assert [why_not(name, one) for name in RIVALS] == [""] * 5
+    other = ground(dense=Narrowing())
+    whys = {name: why_not(name, other) for name in RIVALS}
+    assert "no MLP block of this Narrowing is known" in whys["width"]
+    assert "what follows stages does not fit the first half of it" in whys["half"]
+    assert not whys["svd"]
 
 
 def test_the_first_seed_is_the_network_there_is_and_others_are_taught() -> None:

@@ -4,15 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from torch import nn
-
 from distill.contest import Contestant
 from distill.contestants.ground import Ground
 from distill.contestants.nested import Dense, Nested
 from distill.contestants.rivals import Half, OneRank, Truncated
 from distill.contestants.widths import Width
-from students.nested import SurgeryError
-from students.nested.rivals import block_list
+from students.nested import SurgeryError, count_flops
+from students.nested.rivals import first_half
 from students.nested.widths import mlp_blocks
 
 __all__ = ["RIVALS", "Dense", "Ground", "Many", "Nested", "why_not"]
@@ -51,16 +49,27 @@ def _half(ground: Ground, many: Many) -> Contestant:
     return Half(ground=ground, seeds=many.seeds)
 
 
-def why_not(name: str, network: nn.Module) -> str:
+def why_not(name: str, ground: Ground) -> str:
     """Why a rival cannot be made of this network, or nothing."""
     try:
         if name == "width":
-            mlp_blocks(network)
+            mlp_blocks(ground.dense)
         if name == "half":
-            block_list(network)
+            _check_half(ground)
     except SurgeryError as error:
         return str(error)
     return ""
+
+
+def _check_half(ground: Ground) -> None:
+    """``SurgeryError`` where what follows the blocks cannot read what half of them give."""
+    network, blocks = first_half(ground.dense)
+    try:
+        count_flops(network, ground.example)
+    except RuntimeError as error:  # torch's, of shapes
+        raise SurgeryError(
+            f"what follows {blocks} does not fit the first half of it, as in networks that narrow"
+        ) from error
 
 
 RIVALS: dict[str, Callable[[Ground, Many], Contestant]] = {

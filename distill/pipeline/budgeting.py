@@ -64,7 +64,7 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
     feeds = _feeds(opened, subject)
     ground = _ground(opened, subject, finding, saved, start, learned, feeds["train"])
     room = _class(opened, saved, learned, feeds, ground, progress)
-    left_out = {each: why for each in settings.rivals if (why := why_not(each, ground.dense))}
+    left_out = {each: why for each in settings.rivals if (why := why_not(each, ground))}
     for each, why in left_out.items():
         progress.say(f"{each} is left out: {why}")
     many = Many(seeds=settings.rival_seeds, networks=settings.rank_networks)
