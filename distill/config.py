@@ -247,7 +247,8 @@ class CompareConfig(Section):
     methods: SomeNames = ("labels", "logits", "subspace")
     trials: Positive = 4  # of a random search a method, each with seed 0
     seeds: Positive = 5  # fresh ones of each finalist
-    finalists: Natural = 0  # methods that get fresh seeds; 0: all
+    reference: str = "subspace"  # the method that all others are compared with
+    finalists: Natural = 0  # methods that get fresh seeds, the reference among them; 0: all
     seed: Natural = 0  # of the search
 
 

@@ -1,4 +1,4 @@
-"""Rival ways to teach the same network, each as its authors say it, from the same stored rows.
+"""Other ways to teach the same network: rivals, each as its authors say it, and the sketch.
 
 All begin with the same body of the same seed and see the same inputs in the same order. Those
 without a space of k numbers put a fresh head on the body's own numbers. What helps only while
@@ -118,6 +118,34 @@ def random_features(desk: Desk) -> Pupil:
         k,
         _matching_loss(desk, spread_of(rows)),
     )
+
+
+def sketched(desk: Desk) -> Pupil:
+    """The projected rows as a sketch of the features: compared beside the student, not through it.
+
+    The student keeps its own numbers and a head of its own, and a learned linear map of them to the
+    k targets is thrown away. What the teacher says of the classes is read off the same k numbers by
+    their own head: so a view costs k stored numbers, and teaches what logits and features teach.
+    """
+    train, settings, lesson = desk.train, desk.settings, desk.lesson
+    loss = MatchingLoss(
+        scale=spread(*train.target_stores),
+        target_weight=settings.target_weight,
+        ce_weight=settings.ce_weight,
+        kl_weight=settings.kl_weight,
+        temperature=settings.temperature,
+    )
+    pupil = _matched(
+        desk,
+        lambda dim_in, dim_out: linear_projector(dim_in, dim_out, seed=settings.seed),
+        train.take_targets(),
+        train.target_stores[0].spec.dim,
+        loss,
+    )
+    if not settings.kl_weight:
+        return pupil
+    soft = train.take_projected_logits(lesson.head)
+    return replace(pupil, targets={**pupil.targets, "logits": soft})
 
 
 def reused_head(desk: Desk) -> Pupil:
@@ -248,6 +276,7 @@ SOFT = ("kl_weight", "ce_weight", "temperature")
 HINTON = (*SOFT, "top_logits")
 
 RIVALS = {
+    "sketch": Method(make=sketched, settings=("target_weight", *SOFT), targets=True),
     "logits": Method(make=weighed_logits, settings=HINTON, features=True),
     "logit-mse": Method(make=logit_squares, features=True),
     "dkd": Method(make=decoupled, settings=("target_weight", *SOFT), features=True),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from students.errors import StudentError
-from students.losses import UNLABELLED, cross_entropy
+from students.losses import UNLABELLED, cross_entropy, kl
 
 # --- losses ---------------------------------------------------------------------------------------
 
@@ -107,22 +107,29 @@ class DecoupledLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingLoss:
-    """Mean of (rows - targets / scale)² + cross-entropy: features matched, classes learned.
+    """Mean of (rows - targets / scale)² + T² KL + cross-entropy: features matched, classes learned.
 
     ``rows`` of the network are of its projector, ``targets`` the teacher's, of spread ``scale``.
+    Terms of weight 0 are not computed.
     """
 
     scale: float
     target_weight: float = 1.0
     ce_weight: float = 1.0
+    kl_weight: float = 0.0
+    temperature: float = 1.0
 
     def __call__(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """``outputs`` holds ``rows`` and ``logits``, ``targets`` holds ``targets`` and ``labels``.
 
-        Without weight on the labels the network need not give logits.
+        With a weight of the KL also ``logits``. Without weight on labels and logits the network
+        need not give logits.
         """
         rows = _same_width(outputs["rows"], targets)
         found = self.target_weight * functional.mse_loss(rows, targets["targets"] / self.scale)
+        if self.kl_weight:
+            divergence = kl(outputs["logits"], targets["logits"], self.temperature)
+            found = found + self.kl_weight * divergence
         return _with_labels(found, outputs.get("logits"), targets, self.ce_weight)
 
 

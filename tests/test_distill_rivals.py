@@ -109,6 +109,34 @@ def test_full_features_are_the_teacher_s_in_units_of_their_spread(
     )
 
 
+def test_the_sketch_learns_labels_rows_and_logits_of_k_stored_numbers(
+    school: School, taught: Lesson
+) -> None:
+    """Its loss by hand: squares behind the projector, T² KL to the projected head, entropy."""
+    pupil, outputs, targets = first_batch(
+        school, "sketch", target_weight=2.0, kl_weight=3.0, ce_weight=0.5, temperature=4.0
+    )
+    stored = taught.targets["train"].features()[:8]
+    np.testing.assert_array_equal(targets["targets"].numpy(), stored)
+    said = stored @ taught.head.weight.T + taught.head.bias
+    np.testing.assert_allclose(targets["logits"], said, atol=1e-5)
+    apart = outputs["rows"].detach().numpy() - stored / spread(taught.targets["train"])
+    own = outputs["logits"].detach()
+    p, q = (torch.softmax(one / 4, dim=1) for one in (torch.from_numpy(said), own))
+    divergence = float((p * (p.log() - q.log())).sum(dim=1).mean())
+    entropy = float(torch.nn.functional.cross_entropy(own, targets["labels"]))
+    expected = 2 * float(np.mean(apart**2)) + 3 * 16 * divergence + 0.5 * entropy
+    assert float(pupil.loss(outputs, targets).detach()) == pytest.approx(expected, rel=1e-4)
+    assert pupil.network.projector.out_features == 5
+    assert pupil.student.encoder.dim_out != 5
+    assert set(dict(pupil.student.named_children())) == {"encoder", "head"}
+
+
+def test_the_sketch_without_logits_reads_none(school: School) -> None:
+    _, _, targets = first_batch(school, "sketch", kl_weight=0.0)
+    assert set(targets) == {"targets", "labels"}
+
+
 def test_vkd_has_an_orthogonal_projector_to_the_full_width(school: School) -> None:
     pupil, outputs, targets = first_batch(school, "vkd")
     assert isinstance(pupil.network.projector, OrthogonalProjector)

@@ -92,8 +92,9 @@ def prepared(name: str) -> Path:
 def page(name: str, found: Comparison) -> None:
     """One page: what was compared, every way's row, what may be said."""
     header = [
-        "taught by", "test accuracy, %", "against subspace, points", "p (Holm)", "worst class, %",
-        "agreement, %", "recall@10", "bytes stored", "steps to 95 %", "parameters",
+        "taught by", "test accuracy, %", f"against {found.reference}, points", "p (Holm)",
+        "worst class, %", "agreement, %", "recall@10", "bytes stored", "steps to 95 %",
+        "parameters",
     ]  # fmt: skip
     rows = [cells(way) for way in found.ways]
     told = (

@@ -15,7 +15,8 @@ from distill.comparing.text import STATIC_DEFAULTS, STATIC_SPACE, TFIDF_DEFAULTS
 from distill.errors import StageError, nearest
 from projections import KINDS
 
-REFERENCE = "subspace"  # what all others are compared with
+REFERENCE = "subspace"  # what all others are compared with, unless told otherwise
+SKETCH = "sketch"
 TARGETS, FEATURES, LOGITS, LABELS, TEACHER = "targets", "features", "logits", "labels", "teacher"
 TOP = 10  # chances of a row that top-logits keeps
 VIEWS = "@"
@@ -62,6 +63,16 @@ _TABLE = (
         about="the projected rows",
         takes=(TARGETS,),
         space=SUBSPACE_SPACE,
+    ),
+    Contender(
+        name=SKETCH,
+        method="sketch",
+        about="the projected rows behind a learned map, what their head says, and labels",
+        takes=(TARGETS, LABELS),
+        space=_own(("target_weight", "kl_weight", "temperature")),
+        defaults={
+            **PLAIN, "target_weight": 1.0, "kl_weight": 1.0, "ce_weight": 1.0, "temperature": 4.0,
+        },
     ),
     Contender(
         name="labels",
@@ -175,9 +186,9 @@ _TABLE = (
 CONTENDERS: Mapping[str, Contender] = {one.name: one for one in _TABLE}
 
 
-def contenders(names: Sequence[str]) -> tuple[Contender, ...]:
+def contenders(names: Sequence[str], *, reference: str = REFERENCE) -> tuple[Contender, ...]:
     """The contenders of these names, the reference first and none twice; ``StageError`` else."""
-    found = {one.name: one for one in map(contender, (REFERENCE, *names))}
+    found = {one.name: one for one in map(contender, (reference, *names))}
     return tuple(found.values())
 
 
@@ -188,16 +199,12 @@ def contender(name: str) -> Contender:
     if VIEWS in name:
         return _seeing(*name.rsplit(VIEWS, 1))
     method, colon, kind = name.partition(":") if ":" in name else (REFERENCE, ":", name)
-    if method == REFERENCE and colon and kind in KINDS:
-        return Contender(
-            name=f"{REFERENCE}:{kind}",
-            method="subspace",
-            about=f"the rows of the {kind} map",
-            takes=(TARGETS,),
-            space=SUBSPACE_SPACE,
-            kind=kind,
+    if method in (REFERENCE, SKETCH) and colon and kind in KINDS:
+        one = CONTENDERS[method]
+        return replace(
+            one, name=f"{method}:{kind}", about=f"{one.about}, of the {kind} map", kind=kind
         )
-    known = (*CONTENDERS, *(f"{REFERENCE}:{kind}" for kind in KINDS))
+    known = (*CONTENDERS, *(f"{own}:{kind}" for own in (REFERENCE, SKETCH) for kind in KINDS))
     hint = nearest(name, (*known, *KINDS), cutoff=0.5) or f"; known: {', '.join(known)}"
     raise StageError(f"no way to teach is called {name!r}{hint}")
 

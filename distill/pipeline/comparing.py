@@ -65,7 +65,8 @@ def compare_all(
     from distill.stages import compare_students as stage
 
     run, config = opened.run, opened.config
-    asked = contenders(config.compare.methods)  # a wrong name is refused before any work
+    # a wrong name is refused before any work
+    asked = contenders(config.compare.methods, reference=config.compare.reference)
     lesson, settings = lesson_of(opened, progress=progress)
     taking_part, left_out = _taking_part(asked, opened, settings)
     for line in left_out:
@@ -209,8 +210,8 @@ class _Builder:
         if name not in stores:
             factor = f"{full['train'].spec.dim / k:g}"
             raise UserError(
-                f"subspace:{kind} learns the store {name}, which {run.folder} does not hold: run "
-                f"{command(run, f'project --kind {kind} --factor {factor}')} first"
+                f"a way of the {kind} map learns the store {name}, which {run.folder} does not "
+                f"hold: run {command(run, f'project --kind {kind} --factor {factor}')} first"
             )
         path = run.heads / name / "head.safetensors"
         head, _ = load_head(path, dim=k, classes=full["train"].spec.classes)

@@ -20,7 +20,6 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from distill.allocator import memory_kept
-from distill.comparing.contenders import REFERENCE
 from distill.comparing.search import choose, draw
 from distill.comparing.statistics import compare, holm, verdict, worst_class_over_seeds
 from distill.config import CompareConfig
@@ -92,14 +91,14 @@ def compare_students(
         entrants, ground, folder=folder, settings=settings, progress=progress, overwrite=overwrite
     )
     chosen = {one.name: one for one in fixed.chosen}
-    finalists = _finalists(entrants, chosen, settings.finalists)
+    finalists = _finalists(entrants, chosen, settings)
     answers = _taught(folder, finalists, chosen, settings, progress)
     ways = [
         _way(entrant, chosen[entrant.contender.name], answers, ground, folder, progress)
         for entrant in entrants
     ]
     return Comparison(
-        reference=REFERENCE,
+        reference=settings.reference,
         target=ground.lesson.target,
         digest=ground.lesson.targets["train"].digest,
         network=ground.network,
@@ -109,7 +108,7 @@ def compare_students(
         trials=settings.trials,
         seeds=settings.seeds,
         teacher_accuracy=accuracy(ground.labels, ground.teachers),
-        ways=tuple(_with_tests(ways, answers, ground.labels)),
+        ways=tuple(_with_tests(ways, answers, ground.labels, settings.reference)),
         seconds=sum(one.trained_seconds for way in ways for one in way.seeds),
         notes=tuple(ground.left_out),
     )
@@ -169,13 +168,14 @@ def folder_of(folder: Path, name: str) -> Path:
 
 
 def _finalists(
-    entrants: Sequence[Entrant], chosen: Mapping[str, Chosen], most: int
+    entrants: Sequence[Entrant], chosen: Mapping[str, Chosen], settings: CompareConfig
 ) -> list[Entrant]:
     """The best on validation, and the reference among them whatever its place; 0: all."""
+    most = settings.finalists
     if not most:
         return list(entrants)
     order = sorted(entrants, key=lambda one: -chosen[one.contender.name].accuracy)
-    kept = {one.contender.name for one in order[:most]} | {REFERENCE}
+    kept = {one.contender.name for one in order[:most]} | {settings.reference}
     return [one for one in entrants if one.contender.name in kept]
 
 
@@ -237,11 +237,14 @@ def _way(
 
 
 def _with_tests(
-    ways: Sequence[Way], answers: Mapping[str, Sequence[Answered]], labels: np.ndarray
+    ways: Sequence[Way],
+    answers: Mapping[str, Sequence[Answered]],
+    labels: np.ndarray,
+    reference: str,
 ) -> Iterator[Way]:
     """Each way beside the reference; p is adjusted for all that were tested."""
-    tested = [way.name for way in ways if way.name in answers and way.name != REFERENCE]
-    theirs = _hits(answers[REFERENCE], labels)
+    tested = [way.name for way in ways if way.name in answers and way.name != reference]
+    theirs = _hits(answers[reference], labels)
     found = {name: compare(_hits(answers[name], labels), theirs) for name in tested}
     adjusted = dict(zip(tested, holm([one.p for one in found.values()]), strict=True))
     for way in ways:
@@ -250,7 +253,7 @@ def _with_tests(
             continue
         one = found[way.name]
         versus = Versus(
-            against=REFERENCE,
+            against=reference,
             value=one.value,
             interval=one.interval,
             p=one.p,
