@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.study.nested_cifar_page import behind, log10_weights, over
 from benchmarks.study.nested_kept import kept
-from benchmarks.study.nested_llama import differing, losses, mean_log_kl
+from benchmarks.study.nested_llama import losses, mean_log_kl, worst_log_ratio
 from benchmarks.study.nested_mlp import (
     Dropout,
     Mlp,
@@ -202,5 +202,10 @@ def test_a_budget_is_won_when_every_seed_beats_every_rival() -> None:
     assert not won([{"0.5": {"kl": 0.9}}, {"0.5": {"kl": 1.0}}], rivals, "0.5")
 
 
-def test_texts_that_differ_are_counted() -> None:
-    assert differing([[1, 2], [1, 2], [2, 1]]) == 2
+def test_the_worst_budget_is_told_beside_the_best_rival() -> None:
+    rivals = [
+        {"1": {"kl": 1e-12}, "0.9": {"kl": 1.0}, "0.5": {"kl": 4.0}},
+        {"1": {"kl": 1e-12}, "0.9": {"kl": 2.0}, "0.5": {"kl": 2.0}},
+    ]
+    found = {"1": {"kl": 0.1}, "0.9": {"kl": 0.5}, "0.5": {"kl": 1.5}}
+    assert worst_log_ratio(found, rivals) == pytest.approx(math.log(1.5 / 2.0))

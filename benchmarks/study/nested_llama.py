@@ -6,7 +6,7 @@ best there can be on them by construction, and the KL to it is what a budget los
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -48,9 +48,10 @@ SENSED = 8  # samples on which each rank of each layer is tried
 BATCH = 2  # samples of a step
 JUDGED = 16  # samples at a time when nothing is learned
 CANDIDATES = 14  # ranks tried of the widest layers
-TRAINED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.55, 0.5)  # budgets whose ranks are trained
+TRAINED = (0.9, 0.8, 0.7, 0.6, 0.55, 0.5)  # budgets whose ranks are trained, below the anchor's
 BUDGETS = (1.0, 0.97, 0.93, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.57, 0.55, 0.52, 0.5)
 
+Worth = Mapping[str, Mapping[str, float]]  # by budget: kl and perplexity
 Samples = Int64[Tensor, "samples tokens"]
 
 
@@ -197,9 +198,18 @@ def at_budgets(
     return {f"{budget:g}": path.at(budget).ranks for budget in budgets}
 
 
-def mean_log_kl(found: Mapping[str, Mapping[str, float]]) -> float:
+def mean_log_kl(found: Worth) -> float:
     """Over the budgets below 1: at 1 the start is the dense network, and log KL has no floor."""
     return float(np.mean([math.log(one["kl"]) for name, one in found.items() if name != "1"]))
+
+
+def worst_log_ratio(found: Worth, rivals: Collection[Worth]) -> float:
+    """Log of KL over the best rival's, at the budget below 1 where it is largest.
+
+    Below 0 where every budget is better than all rivals.
+    """
+    best = {name: min(of[name]["kl"] for of in rivals) for name in found}
+    return max(math.log(one["kl"] / best[name]) for name, one in found.items() if name != "1")
 
 
 # --- teaching -------------------------------------------------------------------------------------
@@ -213,6 +223,7 @@ class Lesson:
     learning_rate: float
     sampling: str = "sandwich"
     batches: int  # of BATCH samples
+    anchor: float = 1.0  # the highest budget that is trained
 
 
 def teach(
@@ -228,7 +239,8 @@ def teach(
     A checkpoint is written each minute: a training that is killed goes on.
     """
     rows, held_out = samples("train"), samples("validation")[:16]
-    settings = list(at_budgets(start.path, TRAINED).values())
+    at = at_budgets(start.path, (lesson.anchor, *TRAINED))
+    settings = list(at.values())
     recipe = NestedRecipe(
         weighing=lesson.weighing, sampling=lesson.sampling, distill="dense", ce_weight=0.0
     )
@@ -247,7 +259,7 @@ def teach(
         return [drawn[at * BATCH : (at + 1) * BATCH] for at in range(lesson.batches)]
 
     def judge(_: nn.Module) -> Evaluation:
-        found = mean_log_kl(worth(start.network, at_budgets(start.path, TRAINED), held_out))
+        found = mean_log_kl(worth(start.network, at, held_out))
         return Evaluation(accuracy=-found, loss=found)
 
     result = fit(
@@ -296,8 +308,3 @@ def generated(network: Speaker, setting: Mapping[str, int], *, tokens: int) -> d
         "worst": float((logits.max(dim=-1).values - chosen).max()),
         "finite": bool(logits.isfinite().all()),
     }
-
-
-def differing(sequences: Sequence[Sequence[int]]) -> int:
-    """How many different sequences there are."""
-    return len({tuple(one) for one in sequences})
