@@ -20,7 +20,7 @@ from distill.findings import (
     Picked,
     Record,
 )
-from distill.frontiers import area_behind, areas, falls, pick
+from distill.frontiers import area_behind, areas, falls, pick, rows_behind
 from distill.metrics import band, wilson_interval
 
 SAME = 1e-6  # of a share
@@ -73,18 +73,16 @@ def closed(one: Heard, dense: Heard, split: str) -> tuple[list[float], Hits]:
 
 
 def curve_of(
-    one: Heard,
-    dense: Heard,
-    ours: tuple[list[float], Hits] | None,
-    *,
-    floor: float,
-    times: Times | None,
+    one: Heard, dense: Heard, nested: Heard | None, *, floor: float, times: Times | None
 ) -> FrontierCurve:
-    """The curve of a contestant; ``ours`` is the nested network's, None for itself."""
-    points = points_of(one, dense, times)
+    """The curve of a contestant beside the nested network's, which is None for itself."""
+    points = points_of(one, dense, times, nested=nested)
     several = len(points) > 1
     whole = closed(one, dense, "test")
-    behind = area_behind(whole, ours, floor=floor, name="nested") if several and ours else None
+    behind = None
+    if several and nested:
+        ours = closed(nested, dense, "test")
+        behind = area_behind(whole, ours, floor=floor, name=nested.contestant.name)
     return FrontierCurve(
         name=one.contestant.name,
         about=one.contestant.about,
@@ -98,8 +96,10 @@ def curve_of(
     )
 
 
-def points_of(one: Heard, dense: Heard, times: Times | None) -> tuple[FrontierPoint, ...]:
-    """All its points, each with its difference to the dense network."""
+def points_of(
+    one: Heard, dense: Heard, times: Times | None, *, nested: Heard | None = None
+) -> tuple[FrontierPoint, ...]:
+    """All its points, each with its difference to the dense network, and to the nested one."""
     return tuple(
         FrontierPoint(
             budget=place.budget,
@@ -109,11 +109,22 @@ def points_of(one: Heard, dense: Heard, times: Times | None) -> tuple[FrontierPo
             accuracy=band(one.hits["test"][at].mean(axis=1).tolist()),
             interval=_over_rows(one.hits["test"][at]),
             difference=_difference(one.hits["test"][at], dense.hits["test"][0]),
+            behind=_behind(one.hits["test"][at], place.share, nested) if nested else None,
             validation_accuracy=float(one.hits["validation"][at].mean()),
             latencies=_latencies(times, one.contestant.name, place.share),
         )
         for at, place in enumerate(one.places)
     )
+
+
+def _behind(hits: Bool[np.ndarray, "seeds rows"], share: float, nested: Heard) -> Difference | None:
+    """Accuracy less the nested network's where it takes no more FLOPs; None below its floor."""
+    below = [at for at, other in enumerate(nested.shares) if other <= share + SAME]
+    if not below:
+        return None
+    theirs = nested.hits["test"][below[-1]]
+    mine, others = (side.astype(np.float64) for side in (hits, theirs))
+    return rows_behind(mine, others, name=nested.contestant.name)
 
 
 def _over_rows(hits: Bool[np.ndarray, "seeds rows"]) -> Interval:

@@ -37,6 +37,7 @@ def point(share: float, accuracy: float, *, timed: bool = True, **changes: Any) 
         "difference": Difference(
             against="dense", value=accuracy - 0.9, interval=around(accuracy - 0.9)
         ),
+        "behind": None,
         "validation_accuracy": accuracy,
         "latencies": latencies if timed else (),
     }
@@ -70,7 +71,12 @@ def frontier(**changes: Any) -> Frontier:
         falls=Falls(count=1, of=2, largest=0.004, share=0.5),
     )  # fmt: skip
     half = curve(
-        "half of the layers", point(0.52, 0.87), seeds=1, trainings=1, area=None, falls=None
+        "half of the layers",
+        point(0.52, 0.87, behind=Difference(against="nested", value=-0.02, interval=around(-0.02))),
+        seeds=1,
+        trainings=1,
+        area=None,
+        falls=None,
     )
     made: dict[str, Any] = {
         "nested": "default", "teacher": "hf/minilm", "measured_at": "24 tokens",

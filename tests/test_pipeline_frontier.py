@@ -139,6 +139,23 @@ def test_areas_and_falls_are_those_of_the_points(measured: tuple[Path, Frontier]
         assert curve.behind is None if curve.name == "nested" else curve.behind is not None
 
 
+def test_points_are_compared_with_the_nested_network_at_no_more_flops(
+    measured: tuple[Path, Frontier],
+) -> None:
+    nested, *rivals = measured[1].curves
+    assert all(point.behind is None for point in nested.points)
+    for curve in rivals:
+        for point in curve.points:
+            paid = [other for other in nested.points if other.share <= point.share + 1e-6]
+            if not paid:
+                assert point.behind is None
+                continue
+            assert point.behind is not None
+            apart = point.accuracy.mean - paid[-1].accuracy.mean
+            assert point.behind.value == pytest.approx(apart)
+            assert point.behind.interval.low <= apart <= point.behind.interval.high
+
+
 def area(curve: FrontierCurve, found: Frontier) -> float:
     """By a fine grid."""
     shares = [point.share for point in curve.points]

@@ -89,6 +89,10 @@ def test_a_rival_that_is_ahead_is_told() -> None:
     assert "width nesting: ahead of the nested network in area, +3.0 points" in told
     behind = " ".join(shown(found))
     assert "truncated SVD: behind the nested network in area, −38.0 points" in behind
+    assert (
+        "half of the layers: behind the nested network at 52.0 % of dense FLOPs, −2.0 points"
+        in behind
+    )
 
 
 def test_times_at_half_of_the_flops_are_told_in_shares_of_dense() -> None:

@@ -18,6 +18,7 @@ class FrontierPoint(Record):
     accuracy: Band  # over seeds
     interval: Interval  # Wilson's, over rows, of the mean over seeds
     difference: Difference  # to the dense network, over seeds and rows
+    behind: Difference | None  # to the nested network at no more FLOPs; None of it and of dense
     validation_accuracy: float  # mean over seeds
     latencies: tuple[Latency, ...] = ()  # medians; none where they were not measured
 

@@ -1,6 +1,13 @@
 """The arithmetic of frontiers: areas under curves of accuracy, falls, and the budget to pick."""
 
-from distill.frontiers.area import area_behind, area_weights, areas, common_floor, falls
+from distill.frontiers.area import (
+    area_behind,
+    area_weights,
+    areas,
+    common_floor,
+    falls,
+    rows_behind,
+)
 from distill.frontiers.picking import Choice, pick
 from distill.frontiers.spread import spread
 
@@ -12,5 +19,6 @@ __all__ = [
     "common_floor",
     "falls",
     "pick",
+    "rows_behind",
     "spread",
 ]

@@ -64,15 +64,24 @@ def area_behind(
     floor: float,
     name: str,
 ) -> Difference:
-    """Area of ``ours`` less that of ``theirs``, called ``name``, on the same rows; 95 %.
+    """Area of ``ours`` less that of ``theirs``, both shares and hits, as ``rows_behind``."""
+    return rows_behind(_rows(*ours, floor), _rows(*theirs, floor), name=name)
 
-    Each is shares and hits. Rows are paired, seeds are not: the variance is that of the rows'
-    differences of means over seeds, and of each side's seeds where it has several.
+
+def rows_behind(
+    ours: Float64[np.ndarray, "seeds rows"],
+    theirs: Float64[np.ndarray, "other_seeds rows"],
+    *,
+    name: str,
+) -> Difference:
+    """Mean of ``ours`` less that of ``theirs``, called ``name``; 95 %.
+
+    Rows are paired, seeds are not: the variance is that of the rows' differences of means over
+    seeds, and of each side's seeds where it has several.
     """
-    mine, others = (_rows(*one, floor) for one in (ours, theirs))
-    apart = mine.mean(axis=0) - others.mean(axis=0)
-    variance = float(apart.var()) / len(apart) + _of_seeds(mine) + _of_seeds(others)
-    value, half = float(apart.mean()), _quantile(variance, mine, others) * variance**0.5
+    apart = ours.mean(axis=0) - theirs.mean(axis=0)
+    variance = float(apart.var()) / len(apart) + _of_seeds(ours) + _of_seeds(theirs)
+    value, half = float(apart.mean()), _quantile(variance, ours, theirs) * variance**0.5
     return Difference(
         against=name, value=value, interval=Interval(low=value - half, high=value + half)
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from distill.findings import Certificate, Frontier, FrontierCurve, FrontierPoint
+from distill.findings import Certificate, Difference, Frontier, FrontierPoint
 from distill.reporting.frontier_plots import flops_plot, time_plot
 from distill.reporting.frontier_tables import curves_table, nearest, points_table, told_falls
 from distill.reporting.layout import Document, KeyFigure, Section, Words
@@ -108,19 +108,19 @@ def _areas(found: Frontier) -> Iterator[str]:
     )
     for curve in found.curves[1:]:
         if curve.behind is not None:
-            yield f"{plain(curve.name)}: {_verdict(curve)}"
+            yield f"{plain(curve.name)}: {_verdict(curve.behind, 'in area')}"
+        elif len(curve.points) == 1 and (behind := curve.points[0].behind):
+            where = f"at {percent(curve.points[0].share)} % of dense FLOPs"
+            yield f"{plain(curve.name)}: {_verdict(behind, where)}"
 
 
-def _verdict(curve: FrontierCurve) -> str:
-    behind = curve.behind
-    if behind is None:
-        return ""
+def _verdict(behind: Difference, where: str) -> str:
     told = told_difference(behind)
     if behind.interval.high < 0:
-        return f"behind the nested network in area, {told}."
+        return f"behind the nested network {where}, {told}."
     if behind.interval.low > 0:
-        return f"ahead of the nested network in area, {told}."
-    return f"no difference in area is shown, {told}."
+        return f"ahead of the nested network {where}, {told}."
+    return f"no difference to the nested network is shown {where}, {told}."
 
 
 def _key_figures(found: Frontier) -> Iterator[KeyFigure]:
@@ -150,6 +150,12 @@ def _limits(found: Frontier) -> Iterator[str]:
     alone = [plain(curve.name) for curve in found.curves if curve.seeds == 1 and curve.trainings]
     if alone:
         yield f"Of one seed alone, whose spread over seeds is not known: {', '.join(alone)}."
+    updates = max((curve.updates for curve in found.curves), default=0)
+    if updates:
+        yield (
+            f"The dense network is as it was: all that were taught had {count(updates)} updates "
+            "more."
+        )
     yield (
         f"Areas begin at {percent(found.floor)} % of dense FLOPs, where the last of the curves "
         "begins: what a network does below that does not count in them."

@@ -21,7 +21,6 @@ from distill.contest_curves import (
     Heard,
     Times,
     Timing,
-    closed,
     curve_of,
     picked_of,
     points_of,
@@ -60,9 +59,8 @@ def frontier(field: Field, room: Classroom, *, folder: Path, settings: FrontierC
     times = _times(field, room, folder, settings) if settings.repeats else None
     curves = [one for one in heard if len(one.places) > 1]
     floor = common_floor([one.shares for one in curves]) if curves else 1.0
-    ours = closed(heard[0], dense, "test")
     reports = tuple(
-        curve_of(one, dense, ours if at else None, floor=floor, times=times)
+        curve_of(one, dense, heard[0] if at else None, floor=floor, times=times)
         for at, one in enumerate(heard)
     )
     return Frontier(
