@@ -210,6 +210,7 @@ class StudentConfig(Section):
     image_size: Natural = 0  # 0: the teacher's
     views: Annotated[int, Field(ge=-1)] = -1  # of each example; -1: all that are stored
     pool: bool = True  # learns the unlabeled examples too, where there are any
+    way: Literal["subspace", "sketch"] = "subspace"  # answers in k numbers, or beside them
     # what is minimised
     loss: Literal["mse", "normalised-mse", "cosine", "fisher", "relational", "logsum"] = "mse"
     targets: Literal["raw", "standardised", "whitened"] = "raw"

@@ -103,4 +103,5 @@ class Method:
     make: Callable[[Desk], Pupil]
     settings: tuple[str, ...] = ()  # of the student's config
     targets: bool = False  # compares with the projected rows, or begins with their head
+    in_space: bool = False  # its students answer with the k numbers of their targets
     features: bool = False  # compares with full-width rows, or with the full head's logits

@@ -121,6 +121,7 @@ class StudentOptions(ComputeOptions, total=False):
     image_size: int
     views: int
     pool: bool
+    way: str
     loss: str
     targets: str
     kl_weight: float
@@ -222,8 +223,8 @@ MAPS = (
 )
 # of distill.comparing.contenders, which would load torch
 WAYS = (
-    "subspace, labels, logits, top-logits, logit-mse, dkd, features, vkd, simkd, rdimkd, online, "
-    "pretrained, tfidf, model2vec, or a kind of map"
+    "subspace, sketch, labels, logits, top-logits, logit-mse, dkd, features, vkd, simkd, rdimkd, "
+    "online, pretrained, tfidf, model2vec, or a kind of map"
 )
 # What an option means everywhere …
 COMMON = {
@@ -271,6 +272,11 @@ COMMON = {
         "share of the teacher's multiply-adds that the student auto may cost", ("student.budget",)
     ),
     "pool": Option("learn the unlabeled examples too, where there are any", ("student.pool",)),
+    "way": Option(
+        "subspace: the student answers in the k numbers; sketch: it keeps its own width and learns "
+        "them behind a map that is thrown away",
+        ("student.way",),
+    ),
     "loss": Option("mse, normalised-mse, cosine, fisher, relational or logsum", ("student.loss",)),
     "targets": Option("raw, standardised or whitened", ("student.targets",)),
     "prefixes": Option(

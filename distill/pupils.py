@@ -41,7 +41,7 @@ def classifier(desk: Desk) -> Classifier:
 
 
 METHODS = {
-    "subspace": Method(make=subspace, settings=OBJECTIVE, targets=True),
+    "subspace": Method(make=subspace, settings=OBJECTIVE, targets=True, in_space=True),
     "labels": Method(make=labels),
     "logits": Method(make=logits, settings=("temperature",), features=True),
 }

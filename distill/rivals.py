@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
+from distill.config import StudentConfig
 from distill.desk import Desk, Method, Pupil, Take
+from distill.errors import StageError
 from distill.lessons import Matched, Material
 from distill.objectives import OBJECTIVE, subspace
 from distill.pupils import classifier, labels
@@ -128,6 +130,7 @@ def sketched(desk: Desk) -> Pupil:
     their own head: so a view costs k stored numbers, and teaches what logits and features teach.
     """
     train, settings, lesson = desk.train, desk.settings, desk.lesson
+    _refuse_what_needs_the_space(settings)
     loss = MatchingLoss(
         scale=spread(*train.target_stores),
         target_weight=settings.target_weight,
@@ -146,6 +149,22 @@ def sketched(desk: Desk) -> Pupil:
         return pupil
     soft = train.take_projected_logits(lesson.head)
     return replace(pupil, targets={**pupil.targets, "logits": soft})
+
+
+def _refuse_what_needs_the_space(settings: StudentConfig) -> None:
+    """Settings of a student that answers in the k numbers would be silently without effect."""
+    plain = StudentConfig()
+    for name in ("loss", "targets", "prefixes", "shrink", "average_views", "projector"):
+        if getattr(settings, name) != getattr(plain, name):
+            raise StageError(
+                f"a sketch is compared by plain squares and knows no {name}; leave it out, or "
+                "train with --way subspace"
+            )
+    if not (settings.kl_weight or settings.ce_weight):
+        raise StageError(
+            "the head of a student beside a sketch learns from labels or logits: set --kl-weight "
+            "or --ce-weight above 0"
+        )
 
 
 def reused_head(desk: Desk) -> Pupil:
@@ -250,7 +269,7 @@ def online(
             material=_endless(clean, inputs, fresh.count),
         )
 
-    return Method(make=make, settings=OBJECTIVE, targets=True)
+    return Method(make=make, settings=OBJECTIVE, targets=True, in_space=True)
 
 
 def _endless(clean: Matched, inputs: Sequence[Any], count: int) -> Material:

@@ -49,6 +49,7 @@ from students import (
 )
 from teachers import save_prepare
 
+NATIVE = ("subspace", "sketch")  # ways that learn projected rows; others have no target of ours
 FILE, RECORD, PREDICTIONS = "student.safetensors", "student.json", "predictions.safetensors"
 
 
@@ -169,7 +170,7 @@ class School:
             )
         pupil.fold()
         notes = [train.seen, *result.notes]
-        if settings.calibrate and self.methods[method].targets:
+        if settings.calibrate and self.methods[method].in_space:
             notes.append(self._calibrate(pupil))
         return Taught(pupil=pupil, result=result, notes=tuple(notes))
 
@@ -296,7 +297,7 @@ class School:
             name=name,
             network=desk.settings.name,
             method=method,
-            target=lesson.target if method == "subspace" else "",
+            target=lesson.target if method in NATIVE else "",
             dim_out=pupil.student.head.in_features,
             classes=len(self.dataset.classes),
             parameters=count_parameters(pupil.student),

@@ -83,6 +83,29 @@ def test_a_student_learns_rows_of_half_precision_beside_the_others(
     assert [one.target for one in found] == [name.removesuffix(".zarr")]
 
 
+def test_a_student_beside_a_sketch_keeps_its_own_width(run_copy: Path, call: Command) -> None:
+    words = ("train-student", "--run", run_copy, "--way", "sketch", "--factor", "4")
+    learning = (*words, "--kl-weight", "1", "--ce-weight", "1", "--epochs", "1")
+    for wrong, told in (
+        (words, "set --kl-weight or --ce-weight above 0"),
+        ((*learning, "--loss", "cosine"), "a sketch is compared by plain squares"),
+        ((*learning, "--loss", "mse", "--prefixes", "16"), "and knows no prefixes"),
+    ):
+        code, _, err = call(*wrong)
+        assert code == 2
+        assert told in err
+    (student,) = distill.train_student(
+        run_copy, way="sketch", kl_weight=1, ce_weight=1, baselines=False, epochs=1, prefixes=[]
+    ).students
+    assert student.native
+    assert student.target.startswith("gaussian-k128")
+    assert student.name.endswith("-k128-s0-sketch")
+    saved = load_student(run_copy / "students" / student.name / "student.safetensors")
+    assert saved.network.head.in_features == student.dim_out != 128
+    report = distill.report(run_copy).report
+    assert student.name in [one.name for one in report.students if one.native]
+
+
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     """A lesson in text, with the teacher's token embeddings."""

@@ -331,7 +331,7 @@ def test_a_wrong_name_is_told_the_nearest(name: str, near: str) -> None:
 
 
 def test_a_name_like_none_is_told_all() -> None:
-    with pytest.raises(StageError, match=r"known: subspace, labels, .*subspace:pca"):
+    with pytest.raises(StageError, match=r"known: subspace, sketch, labels, .*subspace:pca.*sketch:pca"):
         contender("zzzzzz")
 
 
@@ -342,6 +342,14 @@ def test_a_kind_alone_is_the_subspace_of_that_kind() -> None:
     assert [one.name for one in contenders(["labels", "pca", "labels"])] == [
         "subspace", "labels", "subspace:pca",
     ]  # fmt: skip
+
+
+def test_a_sketch_of_another_map_and_another_reference() -> None:
+    one = contender("sketch:pca@2")
+    assert (one.method, one.kind, one.defaults["views"]) == ("sketch", "pca", 2)
+    assert not one.in_space
+    names = [one.name for one in contenders(["labels", "subspace"], reference="sketch")]
+    assert names == ["sketch", "labels", "subspace"]
 
 
 def test_the_help_names_every_way() -> None:

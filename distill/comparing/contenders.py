@@ -71,7 +71,8 @@ _TABLE = (
         takes=(TARGETS, LABELS),
         space=_own(("target_weight", "kl_weight", "temperature")),
         defaults={
-            **PLAIN, "target_weight": 1.0, "kl_weight": 1.0, "ce_weight": 1.0, "temperature": 4.0,
+            **PLAIN, **ENDLESS, "target_weight": 1.0, "kl_weight": 1.0, "ce_weight": 1.0,
+            "temperature": 4.0, "projector": 0,
         },
     ),
     Contender(

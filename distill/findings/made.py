@@ -141,7 +141,7 @@ class Student(Record):
 
     name: str  # resnet10t-gaussian-k128-s0, or …-labels, …-logits
     network: str
-    method: str  # "subspace", "labels" or "logits"
+    method: str  # "subspace", "sketch", "labels" or "logits"
     target: str  # projected store it was taught from; "" for the baselines without one
     dim_out: int
     classes: int
@@ -157,6 +157,11 @@ class Student(Record):
     seconds: float
     prefixes: tuple[PrefixScore, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def native(self) -> bool:
+        """Whether it learned projected rows; the others are baselines."""
+        return self.method in ("subspace", "sketch")
 
 
 @dataclass(frozen=True, kw_only=True)

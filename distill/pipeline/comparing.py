@@ -163,7 +163,7 @@ class _Builder:
 
         school = self.school
         if one.kind:
-            school = school.aiming_at(self._other_target(one.kind))
+            school = school.aiming_at(self._other_target(one))
         return Network(
             contender=one, school=school, settings=self._begun(one), measure=self._measured
         )
@@ -198,20 +198,20 @@ class _Builder:
         device = the_device(self.opened.config)
         return measure("student", "student", module, prepared, device=device, batches=(1,))
 
-    def _other_target(self, kind: str) -> "Lesson":
+    def _other_target(self, one: "Contender") -> "Lesson":
         """The lesson with the store of another kind of map, of the same width."""
         from students import load_head
 
         opened, k = self.opened, self.lesson.targets["train"].spec.dim
         run, settings = opened.run, opened.config.project
-        name = store_name(settings, k, settings.seeds[0], kind=kind)
+        name = store_name(settings, k, settings.seeds[0], kind=one.kind)
         full = feature_stores(run)
         stores = {found.name: those for found, those in projected_stores(run, full, self.progress)}
         if name not in stores:
             factor = f"{full['train'].spec.dim / k:g}"
             raise UserError(
-                f"a way of the {kind} map learns the store {name}, which {run.folder} does not "
-                f"hold: run {command(run, f'project --kind {kind} --factor {factor}')} first"
+                f"{one.name} learns the store {name}, which {run.folder} does not hold: run "
+                f"{command(run, f'project --kind {one.kind} --factor {factor}')} first"
             )
         path = run.heads / name / "head.safetensors"
         head, _ = load_head(path, dim=k, classes=full["train"].spec.classes)

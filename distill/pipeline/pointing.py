@@ -50,7 +50,7 @@ def student_path(run: Run, name: str) -> Path:
         raise UserError(
             f"no student in {run.folder} yet: run {command(run, 'train-student')} first"
         )
-    native = sorted(key for key, found in trained.items() if found and found.method == "subspace")
+    native = sorted(key for key, found in trained.items() if found and found.native)
     if not name and len(native) == 1:
         return run.students / native[0]
     what = f"no student named {name!r}" if name else "several students"

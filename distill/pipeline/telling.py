@@ -101,7 +101,7 @@ def _record(opened: Opened, progress: Progress) -> Report:
         extracted=extracted,
         projected=tuple(found for found, _ in projected_stores(run, stores, progress)),
         heads=heads,
-        students=tuple(sorted(students, key=lambda one: (one.method != "subspace", one.name))),
+        students=tuple(sorted(students, key=lambda one: (not one.native, one.name))),
         costs=costs_of(opened, heads, students, progress=progress),
         sweep=finished_sweep(opened, progress),
         comparison=finished_comparison(opened, progress),

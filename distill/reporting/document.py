@@ -64,7 +64,7 @@ def _key_figures(report: Report, derived: Derived) -> Iterator[KeyFigure]:
     elif any(row.kind for row in derived.heads):
         yield KeyFigure("none", "shown to be within one point", "see the verdicts below")
     for student in report.students:
-        if student.method == "subspace":
+        if student.native:
             change = f", {points(student.difference.value)} points" if student.difference else ""
             yield KeyFigure(
                 f"{percent(student.test.accuracy)} %",

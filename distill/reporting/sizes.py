@@ -169,7 +169,7 @@ def _size_marks(report: Report) -> list[Mark]:
     names = {"labels": "from labels only", "logits": "from the teacher's logits"}
     for student in report.students:
         if student.parameters:
-            shape = "student" if student.method == "subspace" else "baseline"
+            shape = "student" if student.native else "baseline"
             told = names.get(student.method, f"k = {count(student.dim_out)}")
             marks.append(Mark(student.parameters, student.test, told, shape))
     for head in report.heads if whole else ():

@@ -246,6 +246,7 @@ def checks(found: Validation) -> str:
 
 METHODS = {
     "subspace": "projected features",
+    "sketch": "projected features beside it",
     "labels": "labels only",
     "logits": "teacher's logits",
 }

@@ -124,7 +124,7 @@ def _footer(report: Report) -> list[str]:
         f"{factor(s.teacher_parameters / s.parameters).replace('×', 'x')} fewer than the "
         f"teacher's {rounded(s.teacher_parameters)}"
         for s in report.students
-        if s.method == "subspace" and s.parameters and s.teacher_parameters
+        if s.native and s.parameters and s.teacher_parameters
     ]
     failed = [made for made in report.projected if made.validation and not made.validation.passed]
     lines += [plain(f"WARNING: {made.name} failed its validation", most=WIDTH) for made in failed]

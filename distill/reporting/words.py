@@ -168,13 +168,13 @@ def _informative(mapped: list[HeadRow]) -> str:
 
 def _students(report: Report) -> Iterator[str]:
     for student in report.students:
-        if student.method != "subspace":
+        if not student.native:
             continue
         yield _one_student(student)
         rivals = [
             other
             for other in report.students
-            if other.method != "subspace" and other.network == student.network
+            if not other.native and other.network == student.network
         ]
         if rivals:
             told = "; ".join(_rival(student, other) for other in rivals)
@@ -234,7 +234,7 @@ def _limits(report: Report, derived: Derived) -> Iterator[str]:
             "discriminants, a truncated head) usually keep more at equal k and are the ones to "
             "beat wherever fitting a map is possible."
         )
-    if report.students and not any(s.method != "subspace" for s in report.students):
+    if report.students and not any(not s.native for s in report.students):
         yield (
             "No baseline student was trained, so nothing here says that the projected features "
             "are what makes the student good; distill train-student --baselines trains them."

@@ -2,12 +2,14 @@
 
 The student g minimises ||g(x) - z||² (arXiv 2512.23410, equation 4) against the stored z = R h(x);
 its logits are W g(x) + b with the head that was trained on z. It sees the inputs that the stored
-rows were made of: the clean ones, or the very same augmented views. The baselines are the same
+rows were made of: the clean ones, or the very same augmented views. The way "sketch" keeps the
+student's own width and a head of its own, and learns z beside them. The baselines are the same
 network with the same initial weights, recipe and order of rows: learning from labels only, and
 from the full head's logits.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from distill.allocator import memory_kept
@@ -16,6 +18,8 @@ from distill.datasets import Dataset
 from distill.findings import Students
 from distill.lessons import Lesson
 from distill.progress import Progress
+from distill.pupils import METHODS
+from distill.rivals import RIVALS
 from distill.schooling import open_school
 
 BASELINES = ("labels", "logits")
@@ -33,14 +37,15 @@ def train_student(
     progress: Progress,
     overwrite: bool = False,
 ) -> Students:
-    """Train the subspace-native student, and with ``settings.baselines`` the two baselines.
+    """Train the student of ``settings.way``, and with ``settings.baselines`` the two baselines.
 
     Each gets a folder of its name in ``root``: ``student.safetensors`` (network, head and card),
     ``predictions.safetensors`` (of test), checkpoints, metrics, and ``student.json`` (its record,
     written last). ``School.teach`` says what is kept and what is refused.
     """
     school = open_school(dataset, lesson, workers=workers, device=device, progress=progress)
-    methods = ("subspace", *(BASELINES if settings.baselines else ()))
+    school = replace(school, methods={**RIVALS, **METHODS})  # whose "logits" are a baseline's
+    methods = (settings.way, *(BASELINES if settings.baselines else ()))
     folders = {
         method: root / student_name(settings.name, lesson.target, method) for method in methods
     }
@@ -53,6 +58,7 @@ def train_student(
 
 
 def student_name(network: str, target: str, method: str) -> str:
-    """``resnet10t-gaussian-k128-s0``, or ``resnet10t-labels`` for a baseline."""
+    """``resnet10t-gaussian-k128-s0``, that and ``-sketch``, or ``resnet10t-labels``."""
     short = re.sub(r"[^A-Za-z0-9._-]+", "-", network.rpartition("/")[2]).strip("-.")
-    return f"{short}-{target if method == 'subspace' else method}"
+    native = {"subspace": target, "sketch": f"{target}-sketch"}
+    return f"{short}-{native.get(method, method)}"
