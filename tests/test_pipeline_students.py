@@ -95,7 +95,7 @@ def test_a_student_beside_a_sketch_keeps_its_own_width(run_copy: Path, call: Com
         assert code == 2
         assert told in err
     (student,) = distill.train_student(
-        run_copy, way="sketch", kl_weight=1, ce_weight=1, baselines=False, epochs=1, prefixes=[]
+        run_copy, way="sketch", factor=4, kl_weight=1, ce_weight=1, baselines=False, epochs=1
     ).students
     assert student.native
     assert student.target.startswith("gaussian-k128")
