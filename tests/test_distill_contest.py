@@ -41,6 +41,15 @@ def test_a_budget_that_takes_a_share_there_is_adds_nothing() -> None:
     assert [share for _, share in found] == [0.2, 0.6, 1.0]
 
 
+def test_a_wide_gap_without_a_share_of_its_own_leaves_the_narrow_ones() -> None:
+    def taken(budget: float) -> float:
+        shares = (1.0, 0.3, 0.26, 0.2)  # between 0.3 and 1 there is none
+        return next(share for share in shares if share <= budget + 1e-9)
+
+    found = spread([1.0, 0.3, 0.2], count=9, taken=taken)
+    assert [share for _, share in found] == [0.2, 0.26, 0.3, 1.0]
+
+
 def test_what_is_asked_for_is_always_there() -> None:
     found = spread([0.2, 0.35, 0.5, 1.0], count=3, taken=lambda budget: budget)
     assert [budget for budget, _ in found] == [0.2, 0.35, 0.5, 1.0]
@@ -298,6 +307,17 @@ def test_a_slow_minute_slows_no_call_alone() -> None:
     assert found == {"a": 1.0, "b": 2.0}
     assert order[:4] == ["a", "b", "b", "a"]
     assert len(order) == 2 * (WARM_UP + 6)
+
+
+def test_first_calls_are_not_timed() -> None:
+    now, calls = [0.0], [0]
+
+    def call() -> None:
+        calls[0] += 1
+        now[0] += 100.0 if calls[0] <= WARM_UP else 1.0
+
+    found = interleaved({"a": (lambda: None, call)}, repeats=1, seconds=1e9, clock=lambda: now[0])
+    assert found == {"a": 1.0}
 
 
 def test_making_ready_is_not_timed_and_little_time_is_few_rounds() -> None:
