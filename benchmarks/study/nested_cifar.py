@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,12 @@ from students.nested import NestedRecipe
 
 CASE = "cifar10-mobilenetv2"
 FOLDER = RUNS / "nested-cifar"
-SEEDS, ABLATED = 5, 3  # how many seeds, and how many of the designs that are ablations
+SEEDS, ABLATED, LENGTHENED = 5, 3, 3  # seeds, those of ablations, and of long trainings
 RATES = (1e-3, 3e-3, 1e-2)  # the trials
 DECAY = 0.1
 EPOCHS = 15  # of each separate perceptron
-LONG = 7 * EPOCHS  # passes over the rows of a main network: as many as all separate ones together
-SHORT = 14  # epochs of trials and ablations
+SHORT = 14  # of a nested one, of two or three passes over the rows
+LONG = 7 * EPOCHS  # passes of a long training: as many as all separate ones take together
 
 
 @dataclass(frozen=True)
@@ -112,29 +111,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of the main designs")
     parser.add_argument("--ablated", type=int, default=ABLATED, help="seeds of the ablations")
+    parser.add_argument("--long", type=int, default=LENGTHENED, help="seeds of long trainings")
     asked = parser.parse_args()
     run = extracted(CASE)
     rows, share = embedded(run, test=False)
     chosen = searched(Bench(rows=rows, folder=FOLDER / "search"))
     final = Bench(rows=embedded(run)[0], folder=FOLDER / "final")
     found: dict[str, Any] = {"chosen": chosen, "separate": [], "dense": [], "variance": share}
-    main_ones: dict[str, list[Any]] = {name: [] for name in MAIN}
-    designs: dict[str, list[Any]] = {name: [] for name in DESIGNS}
     for seed in range(1, asked.seeds + 1):
         found["separate"].append(
             {str(r): separate(final, r, chosen[str(r)], seed=seed) for r in RANKS}
         )
         found["dense"].append(dense(final, chosen, seed)[1])
-        for name in MAIN:
-            epochs = long_epochs(DESIGNS[name])
-            main_ones[name].append(nested(final, name, chosen, seed, epochs))
         print(f"seed {seed}", flush=True)
-    for seed, name in product(range(1, asked.ablated + 1), DESIGNS):
-        designs[name].append(nested(final, name, chosen, seed, SHORT))
-        print(f"seed {seed}: {name}", flush=True)
+
+    def taught(name: str, seeds: int, epochs: int) -> list[dict[str, Any]]:
+        return [nested(final, name, chosen, seed, epochs) for seed in range(1, seeds + 1)]
+
+    designs = {}
+    for name in DESIGNS:
+        seeds = asked.seeds if name in MAIN else asked.ablated
+        designs[name] = taught(name, seeds, SHORT)
+        print(name, flush=True)
+    lengths = {name: long_epochs(DESIGNS[name]) for name in MAIN}
+    long = {name: taught(name, asked.long, epochs) for name, epochs in lengths.items()}
     sizes = {name: len(of.labels) for name, of in final.rows.items()}
-    told = {"separate": EPOCHS, "short": SHORT, **{n: long_epochs(DESIGNS[n]) for n in MAIN}}
-    page({**found, "main": main_ones, "designs": designs, "rows": sizes, "epochs": told})
+    told = {"separate": EPOCHS, "nested": SHORT, **lengths}
+    page({**found, "designs": designs, "long": long, "rows": sizes, "epochs": told})
 
 
 def searched(bench: Bench) -> dict[str, float]:

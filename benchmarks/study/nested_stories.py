@@ -42,13 +42,14 @@ INITS = ("svd", "whitened")
 TRIALS = tuple(
     Lesson(weighing=weighing, learning_rate=rate, anchor=anchor, batches=50)
     for weighing, rate, anchor in (
-        ("log-sum", 1e-3, 1.0), ("log-sum", 4e-3, 1.0), ("equal", 1e-3, 1.0),
-        ("log-sum", 1e-3, 0.97), ("log-sum", 2e-3, 0.97),
+        ("log-sum", 3e-4, 1.0), ("log-sum", 1e-3, 1.0), ("log-sum", 4e-3, 1.0),
+        ("equal", 1e-3, 1.0),
+        ("log-sum", 3e-4, 0.97), ("log-sum", 1e-3, 0.97), ("log-sum", 2e-3, 0.97),
     )
 )  # fmt: skip
-BATCHES = 300
+BATCHES = 240
 TRIED = 32  # validation samples that trials are judged by
-TEST = 64  # of the 400 held-out samples, the first ones
+TEST = 32  # of the 400 held-out samples, the first ones
 NEW = 48  # tokens
 
 
