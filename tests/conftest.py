@@ -19,7 +19,8 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 # Not distill.pipeline: it names the parts' types without loading them. Not distill.augmentations:
 # beartype draws from the generators that views must leave alone.
 OURS = [
-    "distill.certify", "distill.comparing", "distill.datasets", "distill.entrants",
+    "distill.certify", "distill.classroom", "distill.comparing", "distill.contest_curves",
+    "distill.datasets", "distill.entrants", "distill.frontiers",
     "distill.metrics", "distill.neighbours", "distill.rivals", "distill.sources", "distill.stages",
     "distill.sweeping", "distill.views", "teachers", "projections", "students", "stores",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from distill.certify import WITHIN
 from distill.frontiers import area_behind, area_weights, areas, common_floor, falls, pick
@@ -102,6 +103,20 @@ def test_single_seeds_are_compared_as_a_paired_mean_of_rows() -> None:
     assert found.value == pytest.approx(apart.mean())
     assert found.interval.high - found.value == pytest.approx(half)
     assert found.against == "theirs"
+
+
+def test_curves_of_other_points_and_seeds_are_compared_row_by_row() -> None:
+    ours = np.array([[[True, False]], [[True, True]]])  # rows 1 and .5 of the area
+    theirs = np.stack([np.zeros((3, 2), dtype=bool), np.ones((3, 2), dtype=bool)], axis=1)  # .5
+    found = area_behind(([0.5, 1.0], ours), ([0.5, 0.75, 1.0], theirs), floor=0.5, name="theirs")
+    assert found.value == pytest.approx(0.25)
+
+
+def test_curves_of_other_rows_are_not_compared() -> None:
+    """Nor is one row taken for all: shapes are checked in tests."""
+    ours, theirs = ([0.5, 1.0], hits([0.6, 0.8])), ([0.5, 1.0], hits([0.6, 0.8], rows=1))
+    with pytest.raises(TypeCheckError):
+        area_behind(ours, theirs, floor=0.5, name="theirs")
 
 
 def test_an_interval_of_areas_covers_what_it_should() -> None:

@@ -19,6 +19,7 @@ _SLACK = 1e-6  # of a share: the same FLOPs, counted in another order
 _EVEN = 1e-12  # of an accuracy: equal but for rounding
 
 Hits = Bool[np.ndarray, "points seeds rows"]
+Others = Bool[np.ndarray, "other_points other_seeds rows"]  # the same rows, answered otherwise
 
 
 def common_floor(curves: Iterable[Sequence[float]]) -> float:
@@ -59,7 +60,7 @@ def areas(
 
 def area_behind(
     ours: tuple[Sequence[float], Hits],
-    theirs: tuple[Sequence[float], Hits],
+    theirs: tuple[Sequence[float], Others],
     *,
     floor: float,
     name: str,
