@@ -134,20 +134,24 @@ def _bars(
     ablated: Mapping[str, Sequence[Tested]],
 ) -> Iterator[str]:
     for name, of in mains.items():
-        mean, half = mean_and_half(behind(of, separate, RANKS))
+        mean, _ = mean_and_half(behind(of, separate, RANKS))
         low = max(RANKS, key=lambda rank: sum(behind(of, separate, [rank])))
         worst, _ = mean_and_half(behind(of, separate, [low]))
         yield (
-            f"{name}: {mean:.2f} ± {half:.2f} points behind separate networks on average over "
-            f"ranks ({'met' if mean <= BAR else 'not met'}: at most {BAR:g}); most at rank {low}: "
-            f"{worst:.1f}."
+            f"{name}: {_points_behind(of, separate)} ({'met' if mean <= BAR else 'not met'}: at "
+            f"most {BAR:g}); most at rank {low}: {worst:.1f}."
         )
     for name, of in cuts.items():
-        mean, half = mean_and_half(behind(of, separate, RANKS))
-        yield f"{name}: {mean:.1f} ± {half:.1f} points behind."
+        yield f"{name}: {_points_behind(of, separate)}."
     order = sorted(ablated, key=lambda name: -_between(ablated[name]))
     told = ", ".join(f"{name} {100 * _between(ablated[name]):.1f}" for name in order)
     yield f"By ranks in between: {told}."
+
+
+def _points_behind(of: Sequence[Tested], separate: Sequence[Tested]) -> str:
+    mean, half = mean_and_half(behind(of, separate, RANKS))
+    spread = f" ± {half:.2f}" if half == half else ""
+    return f"{mean:.2f}{spread} points behind separate networks on average over ranks"
 
 
 def _between(found: Sequence[Tested]) -> float:

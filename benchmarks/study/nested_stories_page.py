@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.study.common import RESULTS, mean_and_half, table, write
 from benchmarks.study.figure import Line, chart
-from benchmarks.study.nested_llama import TOKENS, TRAINED, Worth
+from benchmarks.study.nested_llama import BATCH, TOKENS, TRAINED, Worth
 
 NAME = "nested-stories260k"
 
@@ -73,9 +73,9 @@ def _setting(found: Mapping[str, Any], rows: int) -> str:
         f"there can be on them by construction, and the KL to it is what a budget loses. MLP "
         f"blocks and attention are nested from the whitened start; the head is tied to the "
         f"embedding and stays. Budgets are shares of the dense FLOPs of the whole network at "
-        f"{TOKENS} tokens, attention and head included; {100 * found['floor']:.0f} % cannot be "
-        f"nested. Along a path of ranks for each layer, {lesson['batches']} steps learn from the "
-        f"dense network's outputs alone ({lesson['weighing']} weighing, {lesson['sampling']}, "
+        f"{TOKENS} tokens, attention and head included, and {100 * found['floor']:.0f} % is what "
+        f"rank 1 everywhere leaves. Along a path of ranks for each layer, {lesson['batches']} "
+        f"steps of {BATCH} samples learn from the dense network's outputs alone ({lesson['weighing']} weighing, {lesson['sampling']}, "
         f"learning rate {lesson['learning_rate']:g}), at the budgets marked *; the others are "
         f"never trained. Chosen on validation with seed 0 after {found['trials'][0]['batches']} "
         f"steps, by the KL over the best rival's at the worst budget ({tried}; the second number "
