@@ -195,6 +195,42 @@ def test_answers_are_those_of_the_setting() -> None:
     np.testing.assert_array_equal(found, [logits.argmin(axis=1), logits.argmax(axis=1)])
 
 
+class Normed(nn.Module):
+    """The dense network behind a BatchNorm whose statistics are of other rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(12, affine=False)
+        self.rest = dense()
+
+    def forward(self, prepared: dict[str, torch.Tensor]) -> torch.Tensor:
+        found: torch.Tensor = self.rest({"rows": self.norm(prepared["rows"])})
+        return found
+
+
+def test_batch_norm_is_measured_at_each_of_several_budgets_and_given_back() -> None:
+    inputs = rows()["train"][0]
+    other = torch.full((12,), 3.0)
+    found = {}
+    for several in (False, True):
+        network = Normed()
+        network.get_buffer("norm.running_mean").copy_(other)
+        spots = tuple(
+            Spot(setting=None, budget=share, share=share, parameters=1)
+            for share in ((0.5, 1.0) if several else (1.0,))
+        )
+        runner = Runner(network=network, choose=choose_nothing, spots=spots)
+        found[several] = room().answer(runner, "test")[-1]
+        assert network.get_buffer("norm.running_mean").equal(other)
+    test = rows()["test"][0]
+    measured = (test - inputs.mean(dim=0)) / inputs.std(dim=0)
+    for several, expected in ((False, test - other), (True, measured)):
+        with torch.no_grad():
+            wanted = dense()({"rows": expected}).argmax(dim=1).numpy()
+        assert (found[several] == wanted).mean() > 0.97
+    assert (found[True] == found[False]).mean() < 0.9
+
+
 # --- one network, once ----------------------------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ from distill.findings import Frontier
 from distill.frontiers import common_floor
 from distill.runs import recall, remember
 from distill.stopwatch import interleaved
+from students.nested import held_norms
 
 TIMES = "times.json"
 
@@ -77,7 +78,7 @@ def frontier(field: Field, room: Classroom, *, folder: Path, settings: FrontierC
         curves=reports,
         picked=picked_of(heard[0], dense, settings.tolerance),
         seconds=sum(one.seconds for each in heard for one in each.answered),
-        notes=(*field.notes, *_notes(heard)),
+        notes=(*field.notes, *_norms(room), *_notes(heard)),
     )
 
 
@@ -122,6 +123,14 @@ def _hear(contestant: Contestant, room: Classroom, folder: Path) -> Heard:
 
 def _apart(places: Sequence[Place], before: int, at: int) -> bool:
     return places[at].share - places[before].share > SAME
+
+
+def _norms(room: Classroom) -> Iterator[str]:
+    if held_norms(room.dense).of:
+        yield (
+            "BatchNorm is measured on calibration rows at each budget of a network that has "
+            "several; the dense network, and rivals of one setting, have what training left them"
+        )
 
 
 def _notes(heard: Sequence[Heard]) -> Iterator[str]:
