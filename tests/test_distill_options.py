@@ -12,6 +12,7 @@ from distill.options import (
     COMMON,
     COMPARE,
     EXTRACT,
+    FRONTIER,
     MAPS,
     PROJECT,
     RUN,
@@ -30,6 +31,7 @@ TABLES: list[tuple[type, dict[str, o.Option]]] = [
     (o.SweepOptions, {}),
     (o.StudentOptions, STUDENT),
     (o.CompareOptions, COMPARE),
+    (o.FrontierOptions, FRONTIER),
     (o.RunOptions, RUN),
     (o.ImportOptions, {}),
 ]
@@ -42,7 +44,7 @@ CHOICES: dict[str, Any] = {
     "kinds": "gaussian, pca", "factors": "1, 2.5", "shipped": "embedding", "memory_limit": "4GB",
     "mix": "cutmix", "embeddings": "teacher", "targets": "whitened", "head": "tuned",
     "precision": "bfloat16", "methods": "labels, logits", "prefixes": "8, 4", "ema": 0.99,
-    "budget": 0.1,
+    "budget": 0.1, "include": "mlp, head", "rivals": "svd, half", "budgets": "0.3, 0.5",
 }  # fmt: skip
 
 
@@ -101,6 +103,10 @@ def test_an_empty_list_is_refused_not_taken_for_nothing(name: str) -> None:
         settle({}, overrides({name: []}))
 
 
+def test_no_rival_is_no_rival() -> None:
+    assert settle({}, overrides({"rivals": ""}, FRONTIER)).frontier.rivals == ()
+
+
 def test_one_seed_is_a_list_of_one_where_a_list_is_wanted() -> None:
     found = overrides({"seed": 4}, RUN)
     assert found["project.seeds"] == [4]
@@ -113,6 +119,6 @@ def test_an_unknown_option_is_refused() -> None:
 
 
 def test_help_texts_are_there_and_short() -> None:
-    for table in (COMMON, TEACH, PROJECT, STUDENT, RUN):
+    for table in (COMMON, TEACH, PROJECT, STUDENT, FRONTIER, RUN):
         for name, option in table.items():
             assert 0 < len(option.help.replace(MAPS, "").replace(WAYS, "")) <= 80, name
