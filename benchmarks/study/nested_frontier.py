@@ -1,0 +1,57 @@
+"""Frontiers of fine-tuned teachers: what a share of their FLOPs costs in accuracy.
+
+``python -m benchmarks.study.nested_frontier NAME``; ``--seeds`` and ``--rivals`` choose how much of
+it. Whatever ends it, it goes on.
+"""
+
+import argparse
+import shutil
+from dataclasses import dataclass
+
+import distill
+from benchmarks.study.common import RESULTS, ROOT, RUNS, extracted
+from distill.bars import Bars
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A teacher of the study, fine-tuned for so many epochs."""
+
+    teacher: str  # in CASES
+    epochs: int
+
+
+SETTINGS = {"clinc150-minilm": Setting("clinc150-minilm", 3)}
+
+
+def main() -> None:
+    """Teach, nest, compare; the page is the command's own Markdown report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=SETTINGS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rivals", default="svd,whitened,one-rank,width,half")
+    parser.add_argument("--nest-only", action="store_true", help="read no test row")
+    asked = parser.parse_args()
+    setting, bars = SETTINGS[asked.name], Bars(verbose=False, quiet=False)
+    taught = extracted(setting.teacher, epochs=setting.epochs)
+    run = RUNS / "nested" / asked.name
+    if not run.exists():  # beside the run whose features others read
+        run.mkdir(parents=True)
+        shutil.copy(taught / "config.toml", run / "config.toml")
+        shutil.copytree(taught / "teacher", run / "teacher")
+    config = ROOT / "configs" / f"nested-{asked.name}.toml"
+    found = distill.nest(run, config=config, progress=bars)
+    for point in found.points:
+        print(f"{point.share:.3f}: {point.untaught:.4f} -> {point.accuracy:.4f} on validation")
+    if asked.nest_only:
+        return
+    distill.frontier(run, config=config, seeds=asked.seeds, rivals=asked.rivals, progress=bars)
+    page = (run / "frontier.md").read_text()
+    command = f"`python -m benchmarks.study.nested_frontier {asked.name} --seeds {asked.seeds}"
+    (RESULTS / f"nested-{asked.name}.md").write_text(
+        f"{page.rstrip()}\n\n{command} --rivals {asked.rivals}`, two CPU cores.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
