@@ -289,6 +289,21 @@ def test_a_network_that_was_taught_anew_is_refused(call: Command, run: Path) -> 
     refused(call("frontier", "--run", str(run)), "was made of another network", "nest --overwrite")
 
 
+def test_what_learned_otherwise_is_not_gone_on_with(
+    call: Command, measured: tuple[Path, Frontier], tmp_path: Path
+) -> None:
+    """The nested network was taught anew for more epochs: rivals of fewer are no match for it."""
+    folder = tmp_path / "run"
+    shutil.copytree(measured[0], folder)
+    code, _, err = call("nest", "--run", str(folder), "--epochs", "3", "--overwrite", "--quiet")
+    assert code == 0, err
+    refused(
+        call("frontier", "--run", str(folder), "--rivals", "half", "--repeats", "0", "--quiet"),
+        "was made with epochs = 2, now it is 3",
+        "--overwrite",
+    )
+
+
 def test_other_data_are_refused(call: Command, run: Path) -> None:
     config = (run / "config.toml").read_text()
     (run / "config.toml").write_text(config.replace("limit = 90", "limit = 80"))
