@@ -17,15 +17,14 @@ from benchmarks.study.nested_llama import losses, mean_log_kl, worst_log_ratio
 from benchmarks.study.nested_mlp import (
     Dropout,
     Mlp,
-    Rows,
     accuracies,
     accuracy,
     at_rank,
     dense_of,
     factored,
-    principal,
     renested,
 )
+from benchmarks.study.nested_rows import Rows, principal
 from benchmarks.study.nested_stories_page import rival, won
 
 # --- what is kept ---------------------------------------------------------------------------------

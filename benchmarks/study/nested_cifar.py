@@ -22,11 +22,9 @@ from benchmarks.study.nested_mlp import (
     BETWEEN,
     RANKS,
     Mlp,
-    Rows,
     Teaching,
     accuracies,
     accuracy,
-    embedded,
     factored,
     logits_of,
     plain,
@@ -34,6 +32,7 @@ from benchmarks.study.nested_mlp import (
     teach,
     teach_dense,
 )
+from benchmarks.study.nested_rows import Rows, embedded
 from students.nested import NestedRecipe
 
 CASE = "cifar10-mobilenetv2"

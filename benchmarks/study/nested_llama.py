@@ -1,4 +1,4 @@
-"""A small Llama at any budget: its start, its path, how it is taught, and what it is worth.
+"""A small Llama at any budget: its start, its path, and what it is worth.
 
 Its samples were drawn from the dense network itself, at temperature 1: the dense network is the
 best there can be on them by construction, and the KL to it is what a budget loses.
@@ -6,10 +6,9 @@ best there can be on them by construction, and the KL to it is what a budget los
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.study.common import DATA
-from students import Evaluation, MemoryFeed, Recipe, fit
 from students.nested import (
     Costs,
-    Learning,
-    NestedObjective,
     NestedPath,
-    NestedRecipe,
-    RankPasses,
     candidate_ranks,
     dense_costs,
     find_path,
@@ -35,7 +29,6 @@ from students.nested import (
     prepare,
     ranks,
     sensitivities,
-    set_rank,
     useful_ranks,
     using_ranks,
 )
@@ -45,10 +38,8 @@ TOKENS = 256
 VALIDATION = 200  # of the training samples, the last ones
 CALIBRATION = 64  # samples whose second moments the whitened start reads
 SENSED = 8  # samples on which each rank of each layer is tried
-BATCH = 2  # samples of a step
 JUDGED = 16  # samples at a time when nothing is learned
 CANDIDATES = 14  # ranks tried of the widest layers
-TRAINED = (0.9, 0.8, 0.7, 0.6, 0.55, 0.5)  # budgets whose ranks are trained, below the anchor's
 BUDGETS = (1.0, 0.97, 0.93, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.57, 0.55, 0.52, 0.5)
 
 Worth = Mapping[str, Mapping[str, float]]  # by budget: kl and perplexity
@@ -210,101 +201,3 @@ def worst_log_ratio(found: Worth, rivals: Collection[Worth]) -> float:
     """
     best = {name: min(of[name]["kl"] for of in rivals) for name in found}
     return max(math.log(one["kl"] / best[name]) for name, one in found.items() if name != "1")
-
-
-# --- teaching -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """How the path is taught."""
-
-    weighing: str
-    learning_rate: float
-    sampling: str = "sandwich"
-    batches: int  # of BATCH samples
-    anchor: float = 1.0  # the highest budget that is trained
-
-
-def teach(
-    start: Start,
-    lesson: Lesson,
-    *,
-    seed: int,
-    folder: Path,
-    on_epoch: Callable[[Any], None] = print,
-) -> float:
-    """Teach the points of the path by the dense network's outputs alone; seconds it took.
-
-    A checkpoint is written each minute: a training that is killed goes on.
-    """
-    rows, held_out = samples("train"), samples("validation")[:16]
-    at = at_budgets(start.path, (lesson.anchor, *TRAINED))
-    settings = list(at.values())
-    recipe = NestedRecipe(
-        weighing=lesson.weighing, sampling=lesson.sampling, distill="dense", ce_weight=0.0
-    )
-    one = Learning(
-        start.network,
-        NestedObjective(recipe, count=len(settings), steps=lesson.batches, seed=seed),
-    )
-
-    def aims(numbers: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            found: Tensor = dense()({"input_ids": rows[torch.from_numpy(numbers)]})
-        return found
-
-    def order(epoch: int) -> list[np.ndarray]:
-        drawn = np.random.default_rng([seed, epoch]).permutation(len(rows))
-        return [drawn[at * BATCH : (at + 1) * BATCH] for at in range(lesson.batches)]
-
-    def judge(_: nn.Module) -> Evaluation:
-        found = mean_log_kl(worth(start.network, at, held_out))
-        return Evaluation(accuracy=-found, loss=found)
-
-    result = fit(
-        one,
-        feed=MemoryFeed({"input_ids": rows}, {"logits": aims}),
-        loss=RankPasses(one, settings),
-        evaluate=judge,
-        recipe=Recipe(
-            epochs=1,
-            batch_size=BATCH,
-            learning_rate=lesson.learning_rate,
-            warmup=0.05,
-            clip=1.0,
-            seed=seed,
-        ),
-        folder=folder,
-        order=order,
-        checkpoint_seconds=60.0,
-        on_epoch=on_epoch,
-    )
-    return result.seconds
-
-
-# --- generation -----------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def generated(network: Speaker, setting: Mapping[str, int], *, tokens: int) -> dict[str, Any]:
-    """Greedy tokens with a cache, and how far each is from the best of a pass without one.
-
-    ``tokens`` new ones always; a distance of 0 is the same choice, and ties are told by it.
-    """
-    network.eval()
-    set_rank(network, setting)
-    prepare(network, [setting])
-    begun = torch.tensor([[network.model.config.bos_token_id]])
-    told: Tensor = network.model.generate(
-        begun, do_sample=False, max_new_tokens=tokens, eos_token_id=None, use_cache=True,
-        attention_mask=torch.ones_like(begun), pad_token_id=0,
-    )  # fmt: skip
-    logits = network({"input_ids": told})[0, :-1]
-    chosen = logits.gather(-1, told[0, 1:, None])[:, 0]
-    return {
-        "ids": told[0].tolist(),
-        "new": told.shape[1] - 1,
-        "worst": float((logits.max(dim=-1).values - chosen).max()),
-        "finite": bool(logits.isfinite().all()),
-    }

@@ -15,20 +15,18 @@ from safetensors.torch import load_model, save_model
 
 from benchmarks.study.common import RUNS
 from benchmarks.study.nested_kept import kept
+from benchmarks.study.nested_lesson import Lesson, generated, teach
 from benchmarks.study.nested_llama import (
-    Lesson,
     Samples,
     Speaker,
     Start,
     Worth,
     at_budgets,
     damages_of,
-    generated,
     mean_log_kl,
     nested_copy,
     samples,
     started,
-    teach,
     within,
     worst_log_ratio,
     worth,

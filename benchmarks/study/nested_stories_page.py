@@ -7,7 +7,8 @@ from typing import Any
 
 from benchmarks.study.common import RESULTS, mean_and_half, table, write
 from benchmarks.study.figure import Line, chart
-from benchmarks.study.nested_llama import BATCH, TOKENS, TRAINED, Worth
+from benchmarks.study.nested_lesson import BATCH, TRAINED
+from benchmarks.study.nested_llama import TOKENS, Worth
 
 NAME = "nested-stories260k"
 
