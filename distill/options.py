@@ -272,11 +272,7 @@ COMMON = {
         "share of the teacher's multiply-adds that the student auto may cost", ("student.budget",)
     ),
     "pool": Option("learn the unlabeled examples too, where there are any", ("student.pool",)),
-    "way": Option(
-        "subspace: the student answers in the k numbers; sketch: it keeps its own width and learns "
-        "them behind a map that is thrown away",
-        ("student.way",),
-    ),
+    "way": Option("subspace (answers in k numbers) or sketch (beside them)", ("student.way",)),
     "loss": Option("mse, normalised-mse, cosine, fisher, relational or logsum", ("student.loss",)),
     "targets": Option("raw, standardised or whitened", ("student.targets",)),
     "prefixes": Option(
@@ -309,9 +305,7 @@ COMMON = {
         "as many teachers more, each without a fold of the training examples", ("teach.folds",)
     ),
     "held_out": Option(
-        "see each training example by the teacher that never learned it (after train-teacher "
-        "--folds)",
-        ("extract.held_out",),
+        "training rows as teachers see them that never learned them", ("extract.held_out",)
     ),
     "unlabeled": Option(
         "data whose labels are not used, for students to learn", ("extract.unlabeled",)
