@@ -41,7 +41,8 @@ def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
     [
         (
             {"project": {"factrs": [1]}},
-            "project.factrs is not a setting; did you mean 'factors'? known: dtype, factors, kind, seeds",
+            "project.factrs is not a setting; did you mean 'factors'? known: dtype, factors, kind, "
+            "seeds",
         ),
         ({"projekt": {}}, "projekt is not a setting; did you mean 'project'?"),
         ({"project": {"factors": [0.5]}}, "greater than or equal to 1, got 0.5"),

@@ -42,7 +42,8 @@ SAMPLES = {
 CHOICES: dict[str, Any] = {
     "pooling": "cls", "dtype": "float16", "loss": "cosine", "eps": 0.3, "tolerance": 0.02,
     "kinds": "gaussian, pca", "factors": "1, 2.5", "shipped": "embedding", "memory_limit": "4GB",
-    "way": "sketch", "mix": "cutmix", "embeddings": "teacher", "targets": "whitened", "head": "tuned",
+    "way": "sketch", "mix": "cutmix", "embeddings": "teacher", "targets": "whitened",
+    "head": "tuned",
     "precision": "bfloat16", "methods": "labels, logits", "prefixes": "8, 4", "ema": 0.99,
     "budget": 0.1, "include": "mlp, head", "rivals": "svd, half", "budgets": "0.3, 0.5",
 }  # fmt: skip

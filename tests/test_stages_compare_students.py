@@ -331,7 +331,8 @@ def test_a_wrong_name_is_told_the_nearest(name: str, near: str) -> None:
 
 
 def test_a_name_like_none_is_told_all() -> None:
-    with pytest.raises(StageError, match=r"known: subspace, sketch, labels, .*subspace:pca.*sketch:pca"):
+    known = r"known: subspace, sketch, labels, .*subspace:pca.*sketch:pca"
+    with pytest.raises(StageError, match=known):
         contender("zzzzzz")
 
 
