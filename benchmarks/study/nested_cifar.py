@@ -69,6 +69,10 @@ DESIGNS = {
     "sandwich": Design(NestedRecipe(sampling="sandwich")),
     "anchor distils": Design(NestedRecipe(distill="anchor")),
     "dense distils": Design(NestedRecipe(distill="dense")),
+    "ranks drawn uniformly": Design(NestedRecipe(sampling="uniform")),
+    "equal, uniformly, dense distils": Design(
+        NestedRecipe(weighing="equal", sampling="uniform", distill="dense")
+    ),
     "equal, sandwich": Design(NestedRecipe(weighing="equal", sampling="sandwich")),
 }
 MAIN = ("paper", BETTER)  # these two are searched, and taught for long

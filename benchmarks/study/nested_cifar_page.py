@@ -31,9 +31,9 @@ def page(found: Mapping[str, Any]) -> None:
         "truncated by SVD": [one["cut"]["svd"]["test"] for one in whole],
         "truncated by whitened SVD": [one["cut"]["whitened"]["test"] for one in whole],
     }
-    ablated = {CE_ONLY: _tested(whole)} | {
-        name: _tested(of) for name, of in found["designs"].items() if of
-    }
+    every = {CE_ONLY: whole} | {name: of for name, of in found["designs"].items() if of}
+    seeds = min(len(of) for of in every.values())  # the same for all, to be compared
+    ablated = {name: _tested(of[:seeds]) for name, of in every.items()}
     write(
         NAME,
         "Nested perceptrons on CIFAR-10: one network beside one for each rank",
@@ -114,13 +114,13 @@ def _ablation(found: Mapping[str, Sequence[Tested]], epochs: int) -> str:
             _cell([one[str(RANKS[0])] for one in of]),
             _cell([over(one, RANKS) for one in of]),
             _cell([over(one, BETWEEN) for one in of]),
-            str(len(of)),
         ]
         for name, of in found.items()
     ]
     between = "/".join(map(str, BETWEEN))
-    told = f"{epochs} epochs each.\n\n"
-    return told + table(["design", "anchor", "trained ranks", f"between: {between}", "seeds"], rows)
+    seeds = min(len(of) for of in found.values())
+    told = f"{epochs} epochs each; {'the first seed' if seeds == 1 else f'{seeds} seeds'}.\n\n"
+    return told + table(["design", "anchor", "trained ranks", f"between: {between}"], rows)
 
 
 def _cell(values: Sequence[float]) -> str:
@@ -145,7 +145,7 @@ def _bars(
         yield f"{name}: {_points_behind(of, separate)}."
     order = sorted(ablated, key=lambda name: -_between(ablated[name]))
     told = ", ".join(f"{name} {100 * _between(ablated[name]):.1f}" for name in order)
-    yield f"By ranks in between: {told}."
+    yield f"By ranks in between, of the designs below: {told}."
 
 
 def _points_behind(of: Sequence[Tested], separate: Sequence[Tested]) -> str:
