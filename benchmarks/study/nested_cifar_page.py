@@ -40,6 +40,7 @@ def page(found: Mapping[str, Any]) -> None:
         _setting(found),
         "## The table\n\n" + _ranks_table({"separate, one for each rank": separate} | mains | cuts),
         "## Bars\n\n" + "\n".join(f"- {line}" for line in _bars(separate, mains, cuts, ablated)),
+        "\n## Why\n\n" + "\n".join(f"- {line}" for line in _reasons(found, separate, cuts)),
         "\n## Objectives, starts and draws\n\n" + _ablation(ablated, epochs["nested"]),
         "## The course of the weights\n\n"
         + _course(found["long"][PAPER] or found["designs"][PAPER]),
@@ -146,6 +147,34 @@ def _bars(
     order = sorted(ablated, key=lambda name: -_between(ablated[name]))
     told = ", ".join(f"{name} {100 * _between(ablated[name]):.1f}" for name in order)
     yield f"By ranks in between, of the designs below: {told}."
+
+
+def _reasons(
+    found: Mapping[str, Any], separate: Sequence[Tested], cuts: Mapping[str, Sequence[Tested]]
+) -> Iterator[str]:
+    lost = [mean_and_half(behind(of, separate, RANKS))[0] for of in cuts.values()]
+    yield (
+        f"Truncation: of the {lost[0]:.1f} points that the network loses as it stands, "
+        f"{lost[0] - lost[1]:.1f} are the order of its factors, which an SVD of their products "
+        f"puts right without a step, and {lost[0] - lost[2]:.1f} with the inputs known."
+    )
+    taught = found["long"][PAPER] or found["designs"][PAPER]
+    last = [course[-1][1] for one in taught for course in one["weights"].values()]
+    yield (
+        f"Weighings: the paper's weights end between {min(last):.2f} and {max(last):.2f} (its own "
+        f"anchor: about 470). Dropout and the best epoch on validation keep rows from being known "
+        f"by heart, so uncertainty, clamped and equal weights are nearly the same here."
+    )
+    for name, of in found["long"].items():
+        if of:
+            behind_long = behind(_tested(of), _tested(found["designs"][name]), RANKS)
+            gain = -sum(behind_long) / len(behind_long)
+            told = ": what it is behind is not a lack of steps" if gain < BAR else ""
+            yield (
+                f"Passes: {found['epochs'][name]} epochs instead of {found['epochs']['nested']} "
+                f"change the mean over ranks by {gain:+.1f} points ({name}; first "
+                f"{len(behind_long)} of the seeds){told}."
+            )
 
 
 def _points_behind(of: Sequence[Tested], separate: Sequence[Tested]) -> str:
