@@ -120,7 +120,7 @@ def _ablation(found: Mapping[str, Sequence[Tested]], epochs: int) -> str:
     ]
     between = "/".join(map(str, BETWEEN))
     seeds = min(len(of) for of in found.values())
-    told = f"{epochs} epochs each; {'the first seed' if seeds == 1 else f'{seeds} seeds'}.\n\n"
+    told = f"{epochs} epochs each; {'the first seed alone' if seeds == 1 else f'the first {seeds} seeds'}.\n\n"
     return told + table(["design", "anchor", "trained ranks", f"between: {between}"], rows)
 
 
@@ -172,7 +172,7 @@ def _reasons(
             told = ": what it is behind is not a lack of steps" if gain < BAR else ""
             yield (
                 f"Passes: {found['epochs'][name]} epochs instead of {found['epochs']['nested']} "
-                f"change the mean over ranks by {gain:+.1f} points ({name}; first "
+                f"change the mean over ranks by {gain:+.1f} points ({name}; "
                 f"{len(behind_long)} of the seeds){told}."
             )
 
