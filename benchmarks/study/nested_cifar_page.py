@@ -120,7 +120,8 @@ def _ablation(found: Mapping[str, Sequence[Tested]], epochs: int) -> str:
     ]
     between = "/".join(map(str, BETWEEN))
     seeds = min(len(of) for of in found.values())
-    told = f"{epochs} epochs each; {'the first seed alone' if seeds == 1 else f'the first {seeds} seeds'}.\n\n"
+    which = "the first seed alone" if seeds == 1 else f"the first {seeds} seeds"
+    told = f"{epochs} epochs each; {which}.\n\n"
     return told + table(["design", "anchor", "trained ranks", f"between: {between}"], rows)
 
 
