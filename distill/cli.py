@@ -7,6 +7,7 @@ wrong by ``verify``, ``validate`` or ``doctor``; 2 the user can mend it; 130 Ctr
 
 import inspect
 import json
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ import typer
 from distill import pipeline
 from distill.options import COMMON, HEADING, SPECIAL
 
+COMPLETION = "_DISTILL_COMPLETE"  # set by a shell that asks what can follow
 EXIT_FOUND_WRONG = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -104,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     try:
-        returned = _app()(args=words or ["--help"], standalone_mode=False)
+        returned = _app(words)(args=words or ["--help"], standalone_mode=False)
     except Complaint as error:
         message: str = error.format_message()  # type: ignore[attr-defined]
         return _complain(" ".join(message.split()))
@@ -127,7 +129,10 @@ def _complain(text: str) -> int:
     return EXIT_USER_ERROR
 
 
-def _app() -> Callable[..., Any]:
+def _app(words: Sequence[str]) -> Callable[..., Any]:
+    """All commands by name and help; options only of the one that is called."""
+    called = next((word for word in words if not word.startswith("-")), "")
+    completing = COMPLETION in os.environ
     app = typer.Typer(
         name="distill",
         help="Small models from low-dimensional views of a large one's features.",
@@ -139,8 +144,14 @@ def _app() -> Callable[..., Any]:
     app.callback()(_root)
     for command in COMMANDS:
         text = (inspect.getdoc(command.call) or "").partition(HEADING)[0].replace("``", "")
-        app.command(command.name, help=text, short_help=text.split("\n")[0])(_translated(command))
+        told = command.name == called or completing
+        call = _translated(command) if told else _untold
+        app.command(command.name, help=text, short_help=text.split("\n")[0])(call)
     return typer.main.get_command(app)
+
+
+def _untold() -> None:
+    """Stand in for a command that is not called: reading all signatures takes a while."""
 
 
 def _version(asked: bool) -> None:

@@ -318,6 +318,7 @@ def test_a_teacher_taught_before_there_were_views_is_still_known(tmp_path: Path)
     opened = peek(tmp_path / "run", None, {})
     teach = opened.config.teach.model_dump()
     assert teach.pop("augment") == ""
+    assert teach.pop("folds") == 0
     teacher = opened.config.teacher.model_dump(exclude={"taught", "layer"})
     record = json.loads((tmp_path / "run" / "teacher" / "taught.json").read_text())
     assert record[FINGERPRINT] == fingerprint(teacher, teach, opened.dataset.fingerprint)
