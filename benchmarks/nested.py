@@ -31,6 +31,7 @@ from students.nested.training import Learning, RankPasses
 SIZES = ((384, 384), (384, 1536), (1536, 384), (768, 3072), (3072, 768))
 TOKENS, ROWS = 128, (1, 32, 128, 1024)
 ROUNDS, SECONDS = 41, 4e-3  # of a turn, at least
+STEPS = 11  # rounds of training steps, which take a third of a second
 WIDTH, DEEP = 768, 12
 BUDGETS = (WIDTH // 3, WIDTH)  # ranks of all layers
 BATCH, LENGTH, CLASSES = 32, 24, 150  # of a training step
@@ -51,11 +52,11 @@ def taken(call: Call, times: int) -> float:
     return (time.perf_counter() - began) / times
 
 
-def ratio(call: Call, against: Call) -> float:
+def ratio(call: Call, against: Call, *, rounds: int = ROUNDS) -> float:
     """Time of one call over that of the other."""
     times = max(1, int(SECONDS / min(taken(call, 2) for _ in range(3))))
     found = []
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         sides = (call, against) if turn % 2 else (against, call)
         took = {side: taken(side, times) for side in sides}
         found.append(took[call] / took[against])
@@ -195,8 +196,8 @@ def training(recipe: NestedRecipe) -> dict[str, float]:
 
     with torch.enable_grad():
         return {
-            "two plain passes": round(ratio(step, partial(two, *plain)), 3),
-            "two dense passes": round(ratio(step, partial(two, dense, dense)), 3),
+            "two plain passes": round(ratio(step, partial(two, *plain), rounds=STEPS), 3),
+            "two dense passes": round(ratio(step, partial(two, dense, dense), rounds=STEPS), 3),
         }
 
 
