@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int64
 from torch import nn
 
 from distill.contest import Runner
+from distill.nesting import learning_of
 from distill.progress import LiveTraining, Progress
 from students import (
     Evaluation,
@@ -21,12 +22,9 @@ from students import (
     fit,
     forward_rows,
     in_memory,
-    shuffled_order,
     with_targets,
 )
 from students.nested import (
-    Learning,
-    NestedObjective,
     NestedRecipe,
     RankPasses,
     held_norms,
@@ -76,12 +74,8 @@ class Classroom:
         recipe = replace(self.recipe, seed=self.recipe.seed + seed)
         objective = self.objective_of(len(runner.lessons))
         rows = self.feeds["train"].rows
-        steps = recipe.epochs * len(
-            shuffled_order(rows, recipe.batch_size, seed=recipe.seed, epoch=1)
-        )
-        learning = Learning(
-            runner.network,
-            NestedObjective(objective, count=len(runner.lessons), steps=steps, seed=recipe.seed),
+        learning = learning_of(
+            runner.network, objective, settings=len(runner.lessons), rows=rows, recipe=recipe
         )
         passes = RankPasses(learning, runner.lessons, choose=runner.choose)
         with self.progress.task(folder.name, total=rows * recipe.epochs, unit="rows") as bar:

@@ -3,11 +3,20 @@
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int64
 
+from distill.datasets import Split
 from distill.errors import StageError
 from stores import FeatureStore
 
 SPLITS = ("train", "validation", "test")
+
+
+def labels_of(split: Split) -> Int64[np.ndarray, " rows"]:
+    """Labels of a split of the data; ``StageError`` where it has none."""
+    if split.labels is None:
+        raise StageError(f"the {split.name} split has no labels")
+    return split.labels
 
 
 def class_names(splits: Mapping[str, FeatureStore]) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ from students import (
 )
 from students.nested import (
     Costs,
+    Learning,
+    NestedObjective,
     NestedPath,
     NestedRecipe,
     NormStatistics,
@@ -50,6 +52,8 @@ from students.nested import (
     using_ranks,
 )
 from teachers import Prepare
+
+VARIANCE_RATE = 1e-2  # of the log-variances, if they learn
 
 BATCH = 32  # calibration rows at a time
 NORMED = 24  # points of the path of a network with BatchNorm: each has statistics of its own
@@ -273,10 +277,22 @@ def recipe_of(settings: NestConfig) -> Recipe:
     return Recipe(**{name: getattr(settings, name) for name in names})
 
 
-def steps_of(rows: int, recipe: Recipe) -> int:
-    """Steps of a whole training."""
+def learning_of(
+    network: nn.Module, objective: NestedRecipe, *, settings: int, rows: int, recipe: Recipe
+) -> Learning:
+    """The network beside its objective of so many rank settings, for the steps of a training.
+
+    What the objective learns of the ranks has a rate of its own, where the network's is lower.
+    """
     order = shuffled_order(rows, recipe.batch_size, seed=recipe.seed, epoch=1)
-    return recipe.epochs * len(order)
+    told = NestedObjective(
+        objective,
+        count=settings,
+        steps=recipe.epochs * len(order),
+        seed=recipe.seed,
+        pace=max(1.0, VARIANCE_RATE / recipe.learning_rate),
+    )
+    return Learning(network, told)
 
 
 @final

@@ -22,6 +22,7 @@ from distill.nesting import (
     calibration_of,
     down_to,
     example_of,
+    learning_of,
     measured_at,
     objective_of,
     stored_rows,
@@ -32,6 +33,7 @@ from distill.runs import recall
 from students import (
     CheckpointError,
     Classifier,
+    Recipe,
     evaluate_logits,
     forward_rows,
     load,
@@ -368,3 +370,13 @@ def _student_subject(folder: Path) -> Subject:
     subject = image_subject()
     card = {**subject.card, "blueprint": asdict(student.blueprint), "teacher": None}
     return replace(subject, network=student.network, card=card, name="student")
+
+
+@pytest.mark.parametrize(("rate", "pace"), [(2e-4, 50.0), (1e-2, 1.0), (0.1, 1.0)])
+def test_what_is_learned_of_the_ranks_has_a_rate_of_its_own(rate: float, pace: float) -> None:
+    """A hundredth where the network learns slower: for ``nest`` and for a frontier alike."""
+    recipe = Recipe(epochs=3, batch_size=4, learning_rate=rate)
+    told = n.NestedRecipe(weighing="uncertainty")
+    found = learning_of(torch.nn.Linear(2, 2), told, settings=3, rows=10, recipe=recipe).objective
+    assert found.count == 3
+    assert getattr(found.log_variances, "pace", 1.0) == pytest.approx(pace)

@@ -207,6 +207,7 @@ def _class(
 ) -> "Classroom":
     """What all learn and answer."""
     from distill.classroom import Classroom
+    from distill.labelled import labels_of
     from distill.nesting import objective_of, recipe_of
 
     recipe = recipe_of(learned)
@@ -214,7 +215,7 @@ def _class(
     made_by = {key: value for key, value in saved.card["made_by"].items() if key not in own}
     return Classroom(
         feeds=feeds,
-        labels={name: _labels(opened, name) for name in SPLITS},
+        labels={name: labels_of(opened.dataset.splits[name]) for name in SPLITS},
         dense=ground.dense,
         recipe=recipe,
         objective=objective_of(learned),
@@ -223,10 +224,3 @@ def _class(
         device=the_device(opened.config),
         progress=progress,
     )
-
-
-def _labels(opened: Opened, split: str) -> Any:
-    labels = opened.dataset.splits[split].labels
-    if labels is None:
-        raise UserError(f"the {split} split of {opened.dataset.name} has no labels")
-    return labels

@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-from jaxtyping import Int64
 from torch import nn
 
 from distill.allocator import memory_kept
@@ -20,6 +18,7 @@ from distill.config import NestConfig, fingerprint
 from distill.datasets import Dataset, Split
 from distill.errors import StageError
 from distill.findings import Nested, NestedPoint
+from distill.labelled import labels_of
 from distill.nesting import (
     Batches,
     Cut,
@@ -30,11 +29,11 @@ from distill.nesting import (
     calibration_of,
     choosing,
     example_of,
+    learning_of,
     lessons_of,
     objective_of,
     operate,
     recipe_of,
-    steps_of,
     trials_of,
 )
 from distill.progress import LiveTraining, Progress
@@ -56,8 +55,6 @@ from students import (
     with_targets,
 )
 from students.nested import (
-    Learning,
-    NestedObjective,
     NestedPath,
     RankPasses,
     attach,
@@ -71,7 +68,6 @@ from students.nested.training import averaged
 from teachers import save_prepare
 
 FILE, START, RECORD = "nested.safetensors", "start.safetensors", "nested.json"
-VARIANCE_RATE = 1e-2  # of the log-variances, if they learn
 NEEDED = ("train", "validation")
 # what decides the cut, of the settings
 SURGICAL = ("include", "rank", "init", "calibration", "probe", "candidates", "floor", "seed")
@@ -187,11 +183,11 @@ class _Bench:
 
     def _dense(self) -> Evaluation:
         logits = forward_rows(self.subject.network, self.feeds["validation"], device=self.device)
-        return evaluate_logits(logits, _labels(self.splits["validation"]))
+        return evaluate_logits(logits, labels_of(self.splits["validation"]))
 
     def _targets(self) -> dict[str, Any]:
         """What the training rows are compared with; the dense network is still whole."""
-        targets: dict[str, Any] = {"labels": in_memory(_labels(self.splits["train"]))}
+        targets: dict[str, Any] = {"labels": in_memory(labels_of(self.splits["train"]))}
         if self.stored is not None:
             targets = {"targets": self.stored.rows}
         if self.settings.distill == "dense":
@@ -250,15 +246,14 @@ class _Bench:
 
     def _teach(self, start: Cut, lessons: NestedPath, targets: Mapping[str, Any]) -> FitResult:
         recipe, train = recipe_of(self.settings), self.feeds["train"]
-        objective = NestedObjective(
-            objective_of(self.settings, self.stored),
-            count=len(lessons.points),
-            steps=steps_of(train.rows, recipe),
-            seed=recipe.seed,
-            pace=max(1.0, VARIANCE_RATE / recipe.learning_rate),
-        )
         whole: nn.Module = start.network if self.stored is None else Telling(start.network)
-        learning = Learning(whole, objective)
+        learning = learning_of(
+            whole,
+            objective_of(self.settings, self.stored),
+            settings=len(lessons.points),
+            rows=train.rows,
+            recipe=recipe,
+        )
         with self.progress.task(
             self.folder.name, total=train.rows * recipe.epochs, unit="rows"
         ) as bar:
@@ -298,7 +293,7 @@ class _Bench:
         return Examiner(
             network=start.network,
             feed=self.feeds["validation"],
-            labels=_labels(self.splits["validation"]),
+            labels=labels_of(self.splits["validation"]),
             calibration=self._calibration,
             device=self.device,
         )
@@ -356,13 +351,6 @@ def _labelled(dataset: Dataset) -> dict[str, Split]:
         if split.labels is None:
             raise StageError(f"the {name} split of {dataset.name} has no labels to learn from")
     return {name: dataset.splits[name] for name in NEEDED}
-
-
-def _labels(split: Split) -> Int64[np.ndarray, " rows"]:
-    labels = split.labels
-    if labels is None:
-        raise StageError(f"the {split.name} split has no labels")
-    return labels
 
 
 def _before(dense: Evaluation, lessons: NestedPath, untaught: list[Evaluation]) -> str:

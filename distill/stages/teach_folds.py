@@ -16,6 +16,7 @@ from distill.datasets import Dataset, Inputs, Split
 from distill.errors import StageError
 from distill.findings import FoldsTaught, FoldTaught, Taught
 from distill.held_out import Folds, folder_of
+from distill.labelled import labels_of
 from distill.progress import Progress
 from distill.sweeping.folds import places
 from teachers import Teacher
@@ -48,7 +49,7 @@ def teach_folds(
     """
     begun = time.perf_counter()
     train, count = dataset.splits["train"], course.settings.folds
-    labels = _labels(train)
+    labels = labels_of(train)
     fold = places(labels, course.settings.seed) % count
     for number in range(count):
         lost = np.setdiff1d(labels, labels[fold != number])
@@ -117,7 +118,7 @@ def _taught(
     part = replace(
         train,
         ids=train.ids[kept],
-        labels=_labels(train)[kept],
+        labels=labels_of(train)[kept],
         inputs=Inputs(train.inputs.reader, train.inputs.rows[kept]),
     )
     settings = course.settings
@@ -158,7 +159,7 @@ def _right(
     """Share of some rows that the teacher's own head gets right."""
     logits = [out.logits for out in _outputs(teacher, split.inputs, rows, batch_size)]
     found = np.concatenate([one for one in logits if one is not None]).argmax(axis=1)
-    return float(np.mean(found == _labels(split)[rows]))
+    return float(np.mean(found == labels_of(split)[rows]))
 
 
 def _outputs(
@@ -168,9 +169,3 @@ def _outputs(
         teacher.embed(teacher.prepare([inputs[int(row)] for row in rows[at : at + batch_size]]))
         for at in range(0, len(rows), batch_size)
     ]
-
-
-def _labels(split: Split) -> Int64[np.ndarray, " rows"]:
-    if split.labels is None:
-        raise StageError(f"the {split.name} split has no labels to deal into folds")
-    return split.labels

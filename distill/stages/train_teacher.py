@@ -17,6 +17,7 @@ from distill.config import TeachConfig
 from distill.datasets import Dataset, Split
 from distill.errors import StageError
 from distill.findings import Taught
+from distill.labelled import labels_of
 from distill.metrics import score
 from distill.progress import LiveTraining, Progress
 from distill.views import Viewed, Views
@@ -87,7 +88,7 @@ def train_teacher(
             network,
             feed=feed,
             loss=LabelLoss(),
-            evaluate=partial(_evaluate, held_out, _labels(validation), device),
+            evaluate=partial(_evaluate, held_out, labels_of(validation), device),
             recipe=recipe,
             folder=folder,
             settings=_made_by(dataset, teacher, settings.augment),
@@ -110,7 +111,7 @@ def train_teacher(
         epochs=settings.epochs,
         best_epoch=result.best_epoch,
         validation_accuracy=result.best.accuracy,
-        test=score(_labels(test), predicted, dataset.classes),
+        test=score(labels_of(test), predicted, dataset.classes),
         seconds=max(result.seconds, time.perf_counter() - begun),
         notes=(*_notes(settings), *result.notes),
     )
@@ -123,7 +124,7 @@ def _feed(dataset: Dataset, teacher: Teacher, settings: TeachConfig, workers: in
         return make_feed(split.inputs, teacher.prepare, _labels_of(split), workers=workers)
     views = Views(count=settings.epochs, augment=settings.augment, seed=settings.seed)
     viewed = Viewed(split.inputs, split.ids, views, dataset.modality)
-    labels = torch.from_numpy(_labels(split)).repeat_interleave(views.count)
+    labels = torch.from_numpy(labels_of(split)).repeat_interleave(views.count)
     return LoaderFeed(viewed, teacher.prepare, {"labels": in_memory(labels)}, workers)
 
 
@@ -154,7 +155,7 @@ def _labelled_splits(dataset: Dataset) -> dict[str, Split]:
             raise StageError(f"{dataset.name} has no examples in its {name} split")
         if split.labels is None:
             raise StageError(f"the {name} split of {dataset.name} has no labels to learn from")
-    labels = _labels(dataset.splits["train"])
+    labels = labels_of(dataset.splits["train"])
     if len(np.unique(labels)) < 2:
         raise StageError(f"every training example of {dataset.name} is of one class")
     return {name: dataset.splits[name] for name in ("train", "validation", "test")}
@@ -188,15 +189,8 @@ def _evaluate(
     return evaluate_logits(forward_rows(network, feed, device=device), labels)
 
 
-def _labels(split: Split) -> Int64[np.ndarray, " rows"]:
-    labels = split.labels
-    if labels is None:
-        raise StageError(f"the {split.name} split has no labels")
-    return labels
-
-
 def _labels_of(split: Split) -> dict[str, Any]:
-    return {"labels": in_memory(torch.from_numpy(_labels(split)))}
+    return {"labels": in_memory(torch.from_numpy(labels_of(split)))}
 
 
 def _clear(folder: Path) -> None:
