@@ -1,7 +1,7 @@
 """What all contestants are made of: one dense network, calibration rows, one input, and a path."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -78,10 +78,7 @@ class Ground:
 
 def untaught(spots: Sequence[Spot]) -> tuple[Spot, ...]:
     """The same spots of a network that was taught at none of them."""
-    return tuple(
-        Spot(setting=s.setting, budget=s.budget, share=s.share, parameters=s.parameters)
-        for s in spots
-    )
+    return tuple(replace(spot, trained=False) for spot in spots)
 
 
 def choose_nothing(network: nn.Module, setting: Any) -> None:

@@ -1,7 +1,7 @@
 """Rivals of a nested network that have its ranks, or half of the layers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -91,15 +91,7 @@ class OneRank:
         return Runner(
             network=factored(self.ground.start(), spot.setting),
             choose=choose_nothing,
-            spots=(
-                Spot(
-                    setting=None,
-                    budget=spot.budget,
-                    share=spot.share,
-                    parameters=spot.parameters,
-                    trained=True,
-                ),
-            ),
+            spots=(replace(spot, setting=None, trained=True),),
             lessons=(None,),
         )
 
