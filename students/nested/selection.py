@@ -83,7 +83,9 @@ def _found(word: str, layers: Mapping[str, nn.Module], network: nn.Module) -> se
         return found
     alike = Counter(map(pattern_of, layers))
     patterns = list(dict.fromkeys(p if alike[p := pattern_of(n)] > 1 else n for n in layers))
-    near = difflib.get_close_matches(word, [*PRESETS, *patterns], n=_NEAREST, cutoff=0.5)
+    # a preset spelled as it should be is no slip of the pen: what helps is what there is
+    known = [*PRESETS, *patterns]
+    near = [] if word in PRESETS else difflib.get_close_matches(word, known, n=_NEAREST, cutoff=0.5)
     told = near or patterns[:MOST_NAMED]
     raise SurgeryError(
         f"include={word!r} finds no layer of this {type(network).__name__}; "
