@@ -50,7 +50,7 @@ ARGUMENTS = {
     "label_key": "array or column of the labels",
     "ids": "file of ids, one a row; row numbers unless named",
     "student": "name of the student, where a run has several; or the path of one",
-    "budget": "share of dense FLOPs that a nested network may take; all unless said",
+    "budget": "share of dense FLOPs that a nested network may take; to predict, all unless said",
     "batch_size": "inputs a batch",
     "device": "auto, cpu, cuda, cuda:1 or mps",
     "output": "file to write as well; its ending says the format: .csv, .json or .parquet",

@@ -1,25 +1,71 @@
 """A nested network that answers: read back whole, run at one budget of its own."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, final
 
 from torch import Tensor, nn
 
 from students import Classifier, fresh_head
-from students.nested import SavedNested, fill, load, prepare, ranks, read_nested, set_budget
-from teachers import load_teacher
+from students.nested import (
+    SavedNested,
+    budget_of,
+    fill,
+    load,
+    materialise,
+    prepare,
+    ranks,
+    read_nested,
+    set_budget,
+)
+from teachers import load_teacher, rebuild_prepare
 
 FILE = "nested.safetensors"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the network reads. ``image_size`` 0 is that of the preprocessing."""
+
+    name: str
+    in_chans: int = 3
+    image_size: int = 0
+    vocabulary: int = 0
 
 
 class NestedStudent(nn.Module):
     """Called with a prepared batch, it gives logits; ``network`` is what ``set_budget`` takes."""
 
-    def __init__(self, network: Classifier, card: Mapping[str, Any]) -> None:
+    def __init__(self, network: Classifier, card: Mapping[str, Any], folder: Path) -> None:
         super().__init__()
         self.network = network
         self.card = card
+        self.folder = folder
+        self.prefix = nn.ModuleDict()  # it has one head, that of all its numbers
+
+    @property
+    def dim_out(self) -> int:
+        """How many numbers ``embed`` gives."""
+        return int(self.network.head.in_features)
+
+    @property
+    def made_by(self) -> Mapping[str, Any]:
+        """The settings it was nested and taught with."""
+        found: Mapping[str, Any] = self.card["made_by"]
+        return found
+
+    @property
+    def blueprint(self) -> Inputs:
+        """What its inputs are like."""
+        if (student := self.card["blueprint"]) is not None:
+            named = {name: student[name] for name in ("in_chans", "image_size", "vocabulary")}
+            return Inputs(name=student["name"], **named)
+        name = self.card["teacher"]["name"]
+        prepared = rebuild_prepare(self.folder, self.modality, self.preprocessing)
+        tokenizer = getattr(prepared, "tokenizer", None)
+        return Inputs(name=name, vocabulary=0 if tokenizer is None else len(tokenizer))
 
     @property
     def modality(self) -> str:
@@ -59,10 +105,25 @@ def load_nested_student(folder: Path, *, budget: float = 1.0) -> NestedStudent:
     ``BudgetError`` for a budget outside (0, 1] or out of reach; else as ``students.nested.fill``.
     """
     saved = read_nested(folder)
+    network = _at(saved, folder, budget)
+    prepare(network, [ranks(network)])
+    return NestedStudent(network, saved.card, folder)
+
+
+def load_plain_student(folder: Path, *, budget: float, gauges: bool) -> NestedStudent:
+    """Read the network at a budget as one of torch's own layers, as ``materialise`` makes it."""
+    saved = read_nested(folder)
+    network = _at(saved, folder, budget)
+    share = budget_of(network)
+    made = materialise(network, ranks(network), gauges=gauges)
+    card = {**saved.card, "made_by": {**saved.card["made_by"], "budget": share}}
+    return NestedStudent(cast("Classifier", made), card, folder)
+
+
+def _at(saved: SavedNested, folder: Path, budget: float) -> Classifier:
     network = load(folder) if saved.card["blueprint"] is not None else _teacher(saved)
     set_budget(network, budget)
-    prepare(network, [ranks(network)])
-    return NestedStudent(network, saved.card)
+    return network
 
 
 def _teacher(saved: SavedNested) -> Classifier:

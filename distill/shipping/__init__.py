@@ -5,7 +5,7 @@ What each format needs to be written is loaded when it is: ONNX is an optional d
 
 from distill.shipping.facts import Facts, facts_of
 from distill.shipping.formats import FORMATS, check_output, choose_format
-from distill.shipping.graphs import BATCHES, Graph, graph_of
+from distill.shipping.graphs import BATCHES, Graph, Shipped, graph_of
 from distill.shipping.int8 import quantised
 from distill.shipping.onnx_files import add_facts, run_onnx, save_onnx, to_onnx
 from distill.shipping.onnx_students import OnnxStudent, read_onnx
@@ -18,6 +18,7 @@ __all__ = [
     "Facts",
     "Graph",
     "OnnxStudent",
+    "Shipped",
     "add_facts",
     "check",
     "check_output",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import StageError
-from students import PretrainedStudent
+from distill.shipping.graphs import Shipped
 
 FORMAT = 1
 TEXTS = ("student", "modality", "precision")
@@ -78,14 +78,14 @@ class Facts:
             yield folder
 
 
-def facts_of(student: PretrainedStudent, name: str) -> Facts:
+def facts_of(student: Shipped, name: str) -> Facts:
     """Collect the facts of a student called ``name``."""
     return Facts(
         student=name,
         modality=student.modality,
         classes=student.classes,
         embedding=student.dim_out,
-        widths=student.widths,
+        widths=tuple(map(int, student.prefix)),
         preprocessing=student.preprocessing,
         files=_files(student.folder),
         made_by=student.made_by,

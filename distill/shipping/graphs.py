@@ -5,7 +5,7 @@ head on the first numbers of the embedding. Rows, and the tokens of texts, may b
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import StageError, first_line
+from distill.nested_students import NestedStudent
 from students import PretrainedStudent, StudentError
 
 BATCHES = (1, 3, 17)  # a traced network is held against its student at these
 TRACED = 2  # rows, and tokens, that it is traced with are more: of 0 and 1 exporters make constants
 LEAST_TOKENS, TRACED_TOKENS = 2, 7
 MOST_TOKENS = 128  # of texts without a longest length
+
+Shipped = PretrainedStudent | NestedStudent  # the latter at one budget, of plain layers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,7 +32,7 @@ class Graph:
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    student: PretrainedStudent
+    student: Shipped
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -48,21 +51,26 @@ class Graph:
     def expected(self, inputs: dict[str, Tensor]) -> tuple[np.ndarray, ...]:
         """Give what the student itself says."""
         with torch.inference_mode():
-            rows = self.student.embed(inputs)
-            logits = [self.student(inputs, width=width) for width in (0, *self.student.widths)]
-        return tuple(tensor.numpy() for tensor in (rows, *logits))
+            found = _results(self.student, inputs)
+        return tuple(tensor.numpy() for tensor in found)
 
 
 class _Results(nn.Module):
-    def __init__(self, student: PretrainedStudent) -> None:
+    """Registers what is exported; ``results`` are those of ``_results``."""
+
+    def __init__(self, student: Shipped) -> None:
         super().__init__()
         self.network = student.network
-        self.heads = student.prefix
+        self.prefix = student.prefix
 
     def results(self, prepared: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        rows: Tensor = self.network.encoder(prepared)
-        narrow = [head(rows[:, : int(width)]) for width, head in self.heads.items()]
-        return rows, self.network.head(rows), *narrow
+        return _results(self, prepared)
+
+
+def _results(parts: Any, prepared: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    rows: Tensor = parts.network.encoder(prepared)
+    narrow = [head(rows[:, : int(width)]) for width, head in parts.prefix.items()]
+    return rows, parts.network.head(rows), *narrow
 
 
 class _OfImages(_Results):
@@ -95,14 +103,14 @@ GRAPHS: dict[tuple[str, ...], type[_Results]] = {
 }
 
 
-def graph_of(student: PretrainedStudent) -> Graph:
+def graph_of(student: Shipped) -> Graph:
     """Choose the inputs that matter to this student; ``StageError`` if it cannot be called so."""
     inputs: tuple[str, ...] = ("pixel_values",)
     if student.modality == "text":
         inputs = ("input_ids", "attention_mask")
         if student.preprocessing.get("pairs") and _tells_sides_apart(student):
             inputs = (*inputs, "token_type_ids")
-    outputs = ("embedding", "logits", *(f"logits_{width}" for width in student.widths))
+    outputs = ("embedding", "logits", *(f"logits_{width}" for width in student.prefix))
     module = GRAPHS[inputs](student).eval()
     graph = Graph(module=module, inputs=inputs, outputs=outputs, student=student)
     _called(student, graph.example(TRACED))
@@ -141,14 +149,14 @@ def largest_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarra
     return worst
 
 
-def _tokens(student: PretrainedStudent, rows: int) -> int:
+def _tokens(student: Shipped, rows: int) -> int:
     """A few for one row, as many as there may be for the largest batch, some in between."""
     most = int(student.preprocessing.get("max_length") or MOST_TOKENS)
     return {BATCHES[0]: LEAST_TOKENS, BATCHES[-1]: most}.get(rows, min(TRACED_TOKENS, most))
 
 
 def _drawn(
-    student: PretrainedStudent, names: Sequence[str], rows: int, tokens: int, *, seed: int
+    student: Shipped, names: Sequence[str], rows: int, tokens: int, *, seed: int
 ) -> dict[str, Tensor]:
     blueprint, generator = student.blueprint, torch.Generator().manual_seed(seed)
     if student.modality == "image":
@@ -168,7 +176,7 @@ def _drawn(
     return drawn
 
 
-def _tells_sides_apart(student: PretrainedStudent) -> bool:
+def _tells_sides_apart(student: Shipped) -> bool:
     """Whether the network reads which text of a pair a token is of."""
     prepared = _drawn(student, ("input_ids",), TRACED, TRACED_TOKENS, seed=0)
     first, second = (
@@ -178,7 +186,7 @@ def _tells_sides_apart(student: PretrainedStudent) -> bool:
     return not torch.equal(_called(student, first), _called(student, second))
 
 
-def _called(student: PretrainedStudent, prepared: dict[str, Any]) -> Tensor:
+def _called(student: Shipped, prepared: dict[str, Any]) -> Tensor:
     try:
         with torch.inference_mode():
             return student.embed(prepared)

@@ -21,6 +21,8 @@ from distill.shipping import (
     BATCHES,
     Facts,
     Graph,
+    OnnxStudent,
+    Shipped,
     add_facts,
     check,
     facts_of,
@@ -34,7 +36,7 @@ from distill.shipping import (
     to_onnx,
 )
 from distill.whole import whole
-from students import LoaderFeed, PretrainedStudent, forward_rows
+from students import LoaderFeed, forward_rows
 
 CALIBRATION = 256  # rows that set the ranges of activations
 BATCH = 32
@@ -42,7 +44,7 @@ BATCH = 32
 
 @memory_kept()
 def export(
-    student: PretrainedStudent,
+    student: Shipped,
     name: str,
     path: Path,
     *,
@@ -79,7 +81,7 @@ def export_int8(
     labels, student = validation.labels, predictor.student
     if labels is None or not len(validation):
         raise StageError("the validation split has no labels: nothing tells what int8 costs")
-    if not isinstance(student, PretrainedStudent):
+    if isinstance(student, OnnxStudent):
         raise StageError(f"{predictor.name} is exported already; name the student it was made of")
     graph, facts = graph_of(student), facts_of(student, predictor.name)
     with whole(path) as scratch, progress.task("export", total=4, unit="steps") as advance:
@@ -127,6 +129,10 @@ def _record(
     graph: Graph, facts: Facts, path: Path, form: str, worst: float, cost: Quantised | None
 ) -> ExportedStudent:
     notes = []
+    if "budget" in facts.made_by:
+        notes.append(
+            f"it is fixed at {facts.made_by['budget']:.1%} of dense FLOPs, in its cheapest forms"
+        )
     if facts.modality == "text" and "tokenizer/tokenizer.json" not in facts.files:
         notes.append("its tokenizer is not inside: take it from the student's folder")
     if not facts.preprocessing.get("made_by") and facts.modality == "image":
