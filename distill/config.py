@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from distill.whole import whole
@@ -265,6 +266,7 @@ class NestConfig(Section):
     probe: Positive = 128  # of them, those that ranks are tried on
     candidates: Annotated[int, Field(ge=2)] = 8  # ranks of each layer that are tried
     points: Annotated[int, Field(ge=2)] = 8  # of the path that are taught
+    ranks: tuple[Positive, ...] = ()  # of all layers alike, which are taught; (): a path finds them
     floor: Annotated[float, Field(ge=0, le=1)] = 0.0  # smallest budget; 0: as far as ranks go
     # what is learned at each rank
     targets: Literal["labels", "projected"] = "labels"
@@ -286,6 +288,12 @@ class NestConfig(Section):
     patience: Natural = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Natural = 0
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.ranks and self.floor:
+            raise ValueError("say floor or ranks, not both: the lowest of the ranks is the floor")
+        return self
 
     @field_validator("rank", mode="before")
     @classmethod

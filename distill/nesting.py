@@ -37,6 +37,7 @@ from students.nested import (
     NestedPath,
     NestedRecipe,
     NormStatistics,
+    RankError,
     Surgery,
     candidate_ranks,
     dense_costs,
@@ -46,6 +47,7 @@ from students.nested import (
     measure_norms,
     nest,
     nested_layers,
+    nested_path,
     sensitivities,
     set_rank,
     useful_ranks,
@@ -165,6 +167,31 @@ class Trials:
         path = down_to(path, floor) if floor else path
         return path.thinned(NORMED) if held_norms(self.network).of else path
 
+    def alike(self, ranks: Sequence[int]) -> NestedPath:
+        """The path of one rank for all layers: from the largest down through those of ``ranks``.
+
+        Between them lie the ranks that would be tried of any layer. A smaller layer stays
+        at its full rank. ``RankError`` for a rank no layer has, and for one that saves nothing.
+        """
+        tops = {name: layer.full_rank for name, layer in nested_layers(self.network).items()}
+        largest = max(tops.values())
+        for rank in ranks:
+            if not 1 <= rank <= largest:
+                raise RankError(f"ranks of layers are in 1..{largest} here, got {rank}")
+        between = {r for of in self.ranks.values() for r in of if r > min(ranks)}
+        wanted = sorted({largest, *between, *ranks}, reverse=True)
+        path = nested_path(
+            (_alike(rank, tops) for rank in wanted),
+            share=self.costs.share,
+            measured_at=self.measured_at,
+        )
+        for rank in sorted(set(ranks) - {largest}, reverse=True):
+            if all(point.ranks != _alike(rank, tops) for point in path.points):
+                raise RankError(
+                    f"at rank {rank} the network costs as much as at a higher one; leave it out"
+                )
+        return path
+
 
 def trials_of(
     network: nn.Module,
@@ -200,9 +227,19 @@ def down_to(path: NestedPath, floor: float) -> NestedPath:
     return NestedPath(points=path.points[: last + 1], measured_at=path.measured_at)
 
 
-def lessons_of(path: NestedPath, points: int) -> NestedPath:
-    """The points of a path that are taught, the dearest first."""
-    return path.thinned(points)
+def lessons_of(path: NestedPath, settings: NestConfig) -> NestedPath:
+    """The points of a path that are taught, the dearest first: so many, or those of the ranks."""
+    if not settings.ranks:
+        return path.thinned(settings.points)
+    tops = path.points[0].ranks
+    taught = [tops, *(_alike(rank, tops) for rank in settings.ranks)]
+    points = tuple(point for point in path.points if point.ranks in taught)
+    return NestedPath(points=points, measured_at=path.measured_at)
+
+
+def _alike(rank: int, tops: Ranks) -> dict[str, int]:
+    """One rank for all layers, as far as they have it."""
+    return {name: min(rank, top) for name, top in tops.items()}
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -167,6 +167,7 @@ class NestOptions(ComputeOptions, total=False):
     init: str
     calibration: int
     points: int
+    ranks: str | list[int]
     floor: float
     targets: str
     weighing: str
@@ -365,6 +366,7 @@ NEST = {
     "init": Option("how factors begin: whitened or svd", ("nest.init",)),
     "calibration": Option("training examples that it is calibrated on", ("nest.calibration",)),
     "points": Option("points of its path that are taught", ("nest.points",)),
+    "ranks": Option("ranks to teach, of all layers alike; else a path finds them", ("nest.ranks",)),
     "floor": Option("smallest budget; 0: as far as ranks go", ("nest.floor",)),
     "targets": Option(
         "labels, or projected: the stored rows that the student learned", ("nest.targets",)
@@ -421,7 +423,7 @@ SPECIAL = {
 LISTED = ("data.text_columns", "sweep.kinds", "compare.methods", "nest.include", "frontier.rivals")
 NUMBERS = (
     "project.factors", "project.seeds", "head.l2", "sweep.factors", "student.prefixes",
-    "frontier.budgets",
+    "frontier.budgets", "nest.ranks",
 )  # fmt: skip
 
 

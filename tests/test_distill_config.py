@@ -48,6 +48,7 @@ def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
         ({"project": {"factors": [0.5]}}, "greater than or equal to 1, got 0.5"),
         ({"project": {"factors": []}}, "project.factors: must name at least one"),
         ({"head": {"l2": []}}, "head.l2: must name at least one"),
+        ({"nest": {"ranks": [8], "floor": 0.5}}, "nest: say floor or ranks, not both"),
         (
             {"data": {"validation_share": 0.5, "test_share": 0.5}},
             "data.test_share: must leave a share to train on: with validation_share = 0.5 it makes "

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from distill.config import load_config, settle
 from distill.errors import StageError
 from distill.findings import Nested
 from distill.nested_students import load_nested_student
@@ -42,6 +43,7 @@ from students import (
     save_student,
 )
 from students import nested as n
+from teachers import load_teacher
 from tests.lessons_examples import NARROW
 from tests.nest_examples import (
     IMAGES,
@@ -49,9 +51,13 @@ from tests.nest_examples import (
     image_subject,
     nested,
     settings,
+    subject_of,
     text_subject,
 )
 from tests.store_builder import make_store
+from tests.teachers_examples import WORDS, tokenizer
+
+PYTHIA = Path(__file__).resolve().parents[1] / "configs/paper-pythia-2.8b-mnli.toml"
 
 
 class Listener(Silent):
@@ -380,3 +386,70 @@ def test_what_is_learned_of_the_ranks_has_a_rate_of_its_own(rate: float, pace: f
     found = learning_of(torch.nn.Linear(2, 2), told, settings=3, rows=10, recipe=recipe).objective
     assert found.count == 3
     assert getattr(found.log_variances, "pace", 1.0) == pytest.approx(pace)
+
+
+def test_ranks_of_all_layers_alike_are_a_path_and_are_taught(tmp_path: Path) -> None:
+    """A BERT of 16 numbers a token: its MLP's layers have rank 16 at most."""
+    subject, folder = text_subject(tmp_path), tmp_path / "alike"
+    found = nested(subject, folder, data=TEXTS, include=("mlp",), ranks=(2, 4), candidates=4)
+    saved = n.read_nested(folder)
+    ranks = [set(point.ranks.values()) for point in saved.path.points]
+    assert ranks[0] == {16}
+    assert ranks[-1] == {2}
+    assert all(len(of) == 1 for of in ranks)
+    assert {4} in ranks
+    assert len(ranks) > 3  # others lie between, which are not taught
+    taught = [point.share for point in saved.path.points if set(point.ranks.values()) <= {16, 4, 2}]
+    assert [point.share for point in found.points] == taught == saved.card["lessons"]
+    told = {"data": TEXTS, "include": ("mlp",), "candidates": 4}
+    with pytest.raises(CheckpointError, match=r"made with ranks = \[2, 4\], now it is \[2\]"):
+        nested(text_subject(tmp_path), folder, ranks=(2,), **told)  # type: ignore[arg-type]
+
+
+def test_ranks_that_no_layer_has_or_that_save_nothing_are_refused(tmp_path: Path) -> None:
+    told = {"data": TEXTS, "include": ("mlp",)}
+    with pytest.raises(n.RankError, match=r"ranks of layers are in 1\.\.16 here, got 17"):
+        nested(text_subject(tmp_path), tmp_path / "a", ranks=(17, 4), **told)  # type: ignore[arg-type]
+    with pytest.raises(n.RankError, match="at rank 15 the network costs as much as at a higher"):
+        nested(text_subject(tmp_path), tmp_path / "b", ranks=(15, 4), **told)  # type: ignore[arg-type]
+
+
+def test_layers_of_other_sizes_stay_at_what_they_have(tmp_path: Path) -> None:
+    folder = tmp_path / "alike"
+    nested(image_subject(), folder, ranks=(6,), epochs=1)
+    path = n.read_nested(folder).path
+    full = path.points[0].ranks
+    assert path.points[-1].ranks == {name: min(6, top) for name, top in full.items()}
+    assert min(full.values()) < 6 < max(full.values())
+
+
+def test_a_causal_network_learns_the_papers_ranks_by_the_papers_objective(tmp_path: Path) -> None:
+    """What configs/paper-pythia-2.8b-mnli.toml says, of a GPT-NeoX of 16 numbers a token."""
+    from transformers import GPTNeoXConfig, GPTNeoXModel
+
+    folder = tmp_path / "neox"
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = GPTNeoXConfig(
+        vocab_size=4 + len(WORDS), intermediate_size=32, max_position_embeddings=32, **sizes
+    )
+    GPTNeoXModel(config).save_pretrained(folder)
+    words = tokenizer()
+    words.model_input_names = ["input_ids", "attention_mask"]
+    words.save_pretrained(folder)
+    told = settle(load_config(PYTHIA), {}).nest
+    assert (told.ranks, told.weighing, told.sampling) == (
+        (1024, 512, 256, 128), "uncertainty", "widening"
+    )  # fmt: skip
+    name = f"hf/{folder}"
+    teacher = load_teacher(name, weights="pretrained", max_length=16)
+    subject = subject_of(teacher, {"name": name, "max_length": 16})
+    kept = {"include", "init", "weighing", "sampling", "distill"}
+    same = {key: value for key, value in told.model_dump().items() if key in kept}
+    found = nested(subject, tmp_path / "made", data=TEXTS, ranks=(8, 4, 2), **same)
+    assert found.layers == 4
+    assert len(found.points) == 4
+    assert [point.share for point in found.points] == sorted(
+        (point.share for point in found.points), reverse=True
+    )
+    student = load_nested_student(tmp_path / "made", budget=found.points[-1].share)
+    assert set(n.ranks(student.network).values()) == {2}

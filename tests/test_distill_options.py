@@ -46,6 +46,7 @@ CHOICES: dict[str, Any] = {
     "head": "tuned",
     "precision": "bfloat16", "methods": "labels, logits", "prefixes": "8, 4", "ema": 0.99,
     "budget": 0.1, "include": "mlp, head", "rivals": "svd, half", "budgets": "0.3, 0.5",
+    "ranks": "8, 4",
 }  # fmt: skip
 
 

@@ -70,7 +70,9 @@ from teachers import save_prepare
 FILE, START, RECORD = "nested.safetensors", "start.safetensors", "nested.json"
 NEEDED = ("train", "validation")
 # what decides the cut, of the settings
-SURGICAL = ("include", "rank", "init", "calibration", "probe", "candidates", "floor", "seed")
+SURGICAL = (
+    "include", "rank", "ranks", "init", "calibration", "probe", "candidates", "floor", "seed",
+)  # fmt: skip
 
 
 @memory_kept()
@@ -144,7 +146,7 @@ class _Bench:
         targets = self._targets()
         start = self._start()
         self.progress.say(start.surgery.as_text())
-        lessons = lessons_of(start.path, self.settings.points)
+        lessons = lessons_of(start.path, self.settings)
         untaught = self._evaluated(start, lessons)
         self.progress.say(_before(dense, lessons, untaught))
         result = self._teach(start, lessons, targets)
@@ -211,7 +213,8 @@ class _Bench:
         network.requires_grad_(True)  # a frozen teacher may say otherwise
         if self.stored is not None:
             network.head.requires_grad_(False)  # it reads the stored rows' space
-        surgical = {name: self.made_by[name] for name in (*SURGICAL, *self.subject.made_by)}
+        decisive = {*SURGICAL, *self.subject.made_by}
+        surgical = {name: value for name, value in self.made_by.items() if name in decisive}
         if file.is_file():
             saved = read_nested(file)
             same_settings(surgical, saved.card["made_by"], what=f"the network in {self.folder}")
@@ -238,8 +241,11 @@ class _Bench:
         with self.progress.task("nest layers", total=layers, unit="layers") as advance:
             surgery = operate(network, self._calibration, settings, on_layer=advance)
         trials = trials_of(network, placed, self._calibration, settings)
-        with self.progress.task("try ranks", total=trials.passes, unit="passes") as advance:
-            path = trials.path(settings.floor, on_forward=advance)
+        if settings.ranks:
+            path = trials.alike(settings.ranks)
+        else:
+            with self.progress.task("try ranks", total=trials.passes, unit="passes") as advance:
+                path = trials.path(settings.floor, on_forward=advance)
         return Cut(network=network, surgery=surgery, path=path, dense_flops=trials.costs.total)
 
     # --- learning ---------------------------------------------------------------------------------
@@ -321,7 +327,9 @@ def _made_by(
     subject: Subject, dataset: Dataset, settings: NestConfig, stored: Stored | None
 ) -> dict[str, Any]:
     """All that decides the weights; flat, so that a difference has a name."""
-    own = settings.model_dump(mode="json", exclude={"student", "name"})
+    # networks that were nested before there were ranks go on
+    unsaid = {"student", "name"} if settings.ranks else {"student", "name", "ranks"}
+    own = settings.model_dump(mode="json", exclude=unsaid)
     return plain_settings(
         {
             **own,
