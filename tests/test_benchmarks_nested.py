@@ -23,6 +23,7 @@ from benchmarks.study.nested_mlp import (
     dense_of,
     factored,
     renested,
+    with_own,
 )
 from benchmarks.study.nested_rows import Rows, principal
 from benchmarks.study.nested_stories_page import rival, won
@@ -54,6 +55,32 @@ def test_a_making_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 # --- perceptrons ----------------------------------------------------------------------------------
+
+
+def test_each_rank_has_gains_and_biases_of_its_own_and_those_between_the_next_ones_above() -> None:
+    plain = factored(6, 3, 64, seed=0).eval()
+    rows = {"rows": torch.randn(4, 6, generator=torch.Generator().manual_seed(0))}
+    own = with_own(plain).eval()
+    for rank in (64, 5, 1):
+        accuracies(plain, Rows(features=rows["rows"], labels=torch.zeros(4).long()), [rank])
+        torch.testing.assert_close(own(rows), plain(rows))  # both hold the same layers
+    places = {64: 0, 50: 0, 8: 3, 5: 3, 3: 4, 2: 5, 1: 6}
+    with torch.no_grad():
+        layers: list[Any] = [own.first, own.second, own.head]
+        for layer in layers:
+            layer.gain.copy_(torch.arange(7.0)[:, None].expand_as(layer.gain))
+            layer.bias.copy_(10 * torch.arange(7.0)[:, None].expand_as(layer.bias))
+    for rank, place in places.items():
+        hidden: list[Any] = [plain.first, plain.second]
+        for layer in hidden:
+            layer.rank = min(rank, layer.full_rank)
+        found = rows["rows"]
+        for part in (plain.first, plain.second, plain.head):
+            found = part(found) * (1 + place) + 10 * place
+            found = torch.relu(found) if part is not plain.head else found
+        torch.testing.assert_close(own(rows), found)
+    names = [name for name, _ in own.named_parameters()]
+    assert len(names) == len(set(names)) == 3 + 3 + 2 + 3 * 2
 
 
 def check_drops(drop: Callable[[torch.Tensor], torch.Tensor]) -> None:

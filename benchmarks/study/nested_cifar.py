@@ -31,6 +31,7 @@ from benchmarks.study.nested_mlp import (
     renested,
     teach,
     teach_dense,
+    with_own,
 )
 from benchmarks.study.nested_rows import Rows, embedded
 from students.nested import NestedRecipe
@@ -52,9 +53,11 @@ class Design:
     objective: NestedRecipe
     init: str = ""  # "svd" or "whitened" of the dense perceptron; "" begins with random factors
     settings: str = "paper"  # the search that its learning rate comes from
+    own: bool = False  # gains and biases of each rank's own
 
 
 BETTER = "equal, sandwich, dense distils, whitened start"
+OWN = f"{BETTER}, gains and biases of each rank"
 DESIGNS = {
     "paper": Design(NestedRecipe()),
     BETTER: Design(
@@ -62,6 +65,13 @@ DESIGNS = {
         init="whitened",
         settings=BETTER,
     ),
+    OWN: Design(
+        NestedRecipe(weighing="equal", sampling="sandwich", distill="dense"),
+        init="whitened",
+        settings=OWN,
+        own=True,
+    ),
+    "paper, gains and biases of each rank": Design(NestedRecipe(), own=True),
     "paper, whitened start": Design(NestedRecipe(), init="whitened"),
     "equal weights": Design(NestedRecipe(weighing="equal")),
     "clamped weights": Design(NestedRecipe(weighing="clamped")),
@@ -75,7 +85,7 @@ DESIGNS = {
     ),
     "equal, sandwich": Design(NestedRecipe(weighing="equal", sampling="sandwich")),
 }
-MAIN = ("paper", BETTER)  # these two are searched, and taught for long
+MAIN = ("paper", BETTER, OWN)  # these are searched, and taught for long
 
 
 def long_epochs(design: Design) -> int:
@@ -206,6 +216,8 @@ def _nested(
     network = factored(bench.dim, bench.classes, RANKS[0], seed=seed)
     if dense is not None and design.init:
         network = renested(dense, design.init, train)
+    if design.own:
+        network = with_own(network)
     if dense is not None and design.objective.distill == "dense":
         aims = logits_of(dense, train)
     teaching = Teaching(

@@ -77,6 +77,43 @@ class Mlp(nn.Module):
         return logits
 
 
+class Own(nn.Module):
+    """A layer whose outputs have a gain and a bias of each trained rank's own.
+
+    As slimmable networks have norms of each width's own (arXiv 1812.08928): the subspaces stay
+    nested, and what a rank adds is 2 numbers an output. A rank in between takes those of the next
+    trained one above. ``nested`` says which rank it is here and now.
+    """
+
+    def __init__(self, layer: nn.Module, nested: NestedLinear, *, width: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.nested = (nested,)  # not registered again: that of the head is another layer
+        self.gain = nn.Parameter(torch.zeros(len(RANKS), width))  # beside 1, to which it decays
+        self.bias = nn.Parameter(torch.zeros(len(RANKS), width))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The layer's outputs (rows, width), scaled and shifted."""
+        rank = self.nested[0].rank_now
+        place = max(place for place, trained in enumerate(RANKS) if trained >= rank)
+        found: Tensor = self.layer(rows) * (1 + self.gain[place]) + self.bias[place]
+        return found
+
+
+def with_own(network: Mlp) -> Mlp:
+    """The network of nested hidden layers, with gains and biases of each rank's own."""
+    first, second, head = network.first, network.second, network.head
+    if not isinstance(first, NestedLinear) or not isinstance(second, NestedLinear):
+        raise TypeError("its hidden layers are to be nested")
+    if not isinstance(head, nn.Linear):
+        raise TypeError("its head is to be linear")
+    return Mlp(
+        Own(first, first, width=HIDDEN),
+        Own(second, second, width=HIDDEN),
+        Own(head, second, width=head.out_features),
+    )
+
+
 def plain(dim: int, classes: int, *, seed: int) -> Mlp:
     """Three dense layers."""
     with torch.random.fork_rng():
