@@ -251,6 +251,7 @@ class CompareConfig(Section):
     seeds: Positive = 5  # fresh ones of each finalist
     reference: str = "subspace"  # the method that all others are compared with
     finalists: Natural = 0  # methods that get fresh seeds, the reference among them; 0: all
+    always: tuple[str, ...] = ()  # of the methods, those that are finalists whatever was found
     seed: Natural = 0  # of the search
 
 

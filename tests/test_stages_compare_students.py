@@ -253,6 +253,17 @@ def test_only_finalists_get_fresh_seeds_and_the_reference_is_one(
     assert of(found, "dkd").versus.adjusted == of(found, "dkd").versus.p  # type: ignore[union-attr]
 
 
+def test_some_ways_are_finalists_whatever_was_found(taught: Lesson, tmp_path: Path) -> None:
+    entrants = field_of(subspace=0.9, labels=0.1, dkd=0.5, logits=0.3)
+    run(entrants, taught, tmp_path, finalists=1, always=("labels",))
+    taught_ones = [one.contender.name for one in entrants if "seed-1" in one.asked]
+    assert taught_ones == ["subspace", "labels"]
+    with pytest.raises(
+        StageError, match=r"^compare\.always: 'label' is not compared; did you mean 'labels'"
+    ):
+        run(entrants, taught, tmp_path, finalists=1, always=("label",))
+
+
 def test_the_worst_class_is_named(taught: Lesson, tmp_path: Path) -> None:
     class Blind(Made):
         def teach(self, seed: int, drawn: Settings, folder: Path) -> Answered:

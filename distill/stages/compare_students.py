@@ -24,6 +24,7 @@ from distill.comparing.search import choose, draw
 from distill.comparing.statistics import compare, holm, verdict, worst_class_over_seeds
 from distill.config import CompareConfig
 from distill.entrants import Answered, Entrant
+from distill.errors import StageError, nearest
 from distill.findings import Chosen, Comparison, Fixed, Versus, Way
 from distill.lessons import Lesson
 from distill.metrics import accuracy, some_band
@@ -62,7 +63,12 @@ def fix_recipe(
     """Search on validation rows and write down what was chosen; no student answers a test row.
 
     The first half of ``compare_students``, for who wants to publish the recipe before its result.
+    ``StageError`` for a name in ``settings.always`` that is not compared.
     """
+    names = [one.contender.name for one in entrants]
+    for name in settings.always:
+        if name not in names:
+            raise StageError(f"compare.always: {name!r} is not compared{nearest(name, names)}")
     if overwrite and folder.exists():
         shutil.rmtree(folder)
     made_by = plain_settings({**ground.made_by, "trials": settings.trials, "seed": settings.seed})
@@ -170,12 +176,15 @@ def folder_of(folder: Path, name: str) -> Path:
 def _finalists(
     entrants: Sequence[Entrant], chosen: Mapping[str, Chosen], settings: CompareConfig
 ) -> list[Entrant]:
-    """The best on validation, and the reference among them whatever its place; 0: all."""
+    """The best on validation; the reference and those of ``always`` whatever their place; 0: all."""
     most = settings.finalists
     if not most:
         return list(entrants)
     order = sorted(entrants, key=lambda one: -chosen[one.contender.name].accuracy)
-    kept = {one.contender.name for one in order[:most]} | {settings.reference}
+    kept = {one.contender.name for one in order[:most]} | {
+        settings.reference,
+        *settings.always,
+    }
     return [one for one in entrants if one.contender.name in kept]
 
 
