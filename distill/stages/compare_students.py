@@ -176,7 +176,7 @@ def folder_of(folder: Path, name: str) -> Path:
 def _finalists(
     entrants: Sequence[Entrant], chosen: Mapping[str, Chosen], settings: CompareConfig
 ) -> list[Entrant]:
-    """The best on validation; the reference and those of ``always`` whatever their place; 0: all."""
+    """The best on validation; the reference and those of ``always`` whatever their place."""
     most = settings.finalists
     if not most:
         return list(entrants)
