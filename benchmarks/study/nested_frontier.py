@@ -46,7 +46,8 @@ def main() -> None:
     if asked.nest_only:
         return
     distill.frontier(run, config=config, seeds=asked.seeds, rivals=asked.rivals, progress=bars)
-    page = (run / "frontier.md").read_text()
+    # the teacher may lie in this checkout: no path of this machine in what is committed
+    page = (run / "frontier.md").read_text().replace(f"{ROOT}/", "")
     command = f"`python -m benchmarks.study.nested_frontier {asked.name} --seeds {asked.seeds}"
     (RESULTS / f"nested-{asked.name}.md").write_text(
         f"{page.rstrip()}\n\n{command} --rivals {asked.rivals}`, two CPU cores.\n"
