@@ -290,6 +290,11 @@ class NestConfig(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Natural = 0
 
+    @field_validator("ranks")
+    @classmethod
+    def _ranks(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(value), reverse=True))
+
     @model_validator(mode="after")
     def _one_end(self) -> Self:
         if self.ranks and self.floor:
@@ -476,7 +481,9 @@ def _first_complaint(error: ValidationError) -> str:
         hint = f"did you mean {near[0]!r}? " if near else ""
         return f"{name} is not a setting; {hint}known: {', '.join(known)}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{name}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+    whole = isinstance(first["input"], BaseModel | Mapping)  # settings that do not fit together
+    got = "" if whole else f", got {first['input']!r}"
+    return f"{name}: {message[0].lower()}{message[1:]}{got}"
 
 
 def _settings_beside(place: list[str]) -> list[str]:

@@ -127,6 +127,7 @@ class School:
         """
         made_by = self.made_by(method, settings)  # refuses what does not fit, before any work
         if overwrite and folder.exists():
+            self.methods[method].make(self.desk(settings))  # what cannot be taught removes nothing
             shutil.rmtree(folder)
         if (folder / FILE).is_file():
             then = read_card(folder / FILE)["made_by"]

@@ -192,6 +192,15 @@ def _sweep(found: f.Sweep) -> str:
     return "\n".join([recommendation(found), "", table(header, rows), "", full])
 
 
+def _size_beside(parameters: int, teachers: int) -> str:
+    """``1/12`` of the teacher's, or ``3x`` of them; nothing where those are unknown."""
+    if not teachers:
+        return ""
+    if parameters <= teachers:
+        return f"1/{teachers / parameters:.0f}"
+    return f"{parameters / teachers:.1f}x"
+
+
 def _students(found: f.Students) -> str:
     rows = [
         (
@@ -200,7 +209,7 @@ def _students(found: f.Students) -> str:
             percent(one.test.accuracy),
             _difference(one.difference),
             f"{one.parameters:,}",
-            f"1/{one.teacher_parameters / one.parameters:.0f}" if one.teacher_parameters else "",
+            _size_beside(one.parameters, one.teacher_parameters),
             duration(one.seconds),
         )
         for one in found.students

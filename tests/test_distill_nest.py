@@ -453,3 +453,19 @@ def test_a_causal_network_learns_the_papers_ranks_by_the_papers_objective(tmp_pa
     )
     student = load_nested_student(tmp_path / "made", budget=found.points[-1].share)
     assert set(n.ranks(student.network).values()) == {2}
+
+
+def test_what_is_refused_leaves_the_network_that_was_there(tmp_path: Path) -> None:
+    folder = tmp_path / "nested"
+    nested(text_subject(tmp_path), folder, data=TEXTS, include=("mlp",), epochs=1)
+    (folder / "student@0.5.onnx").touch()
+    before = weights(folder)
+    told = {"data": TEXTS, "overwrite": True}
+    for changes in ({"include": ("none-such",)}, {"include": ("mlp",), "ranks": (99,)}):
+        with pytest.raises(n.NestedError):
+            nested(text_subject(tmp_path), folder, **told, **changes)  # type: ignore[arg-type]
+        assert same(before, weights(folder))
+        assert (folder / "student@0.5.onnx").is_file()
+    nested(text_subject(tmp_path), folder, data=TEXTS, include=("mlp",), epochs=2, overwrite=True)
+    assert not (folder / "student@0.5.onnx").is_file()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

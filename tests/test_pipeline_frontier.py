@@ -16,6 +16,10 @@ import pytest
 import distill
 from distill.contest_answers import ANSWERS, RECORD
 from distill.findings import Frontier, FrontierCurve
+from distill.pipeline.budgeting import finished_frontier
+from distill.pipeline.opening import peek
+from distill.progress import SILENT
+from distill.runs import FINGERPRINT
 from students import read_tensors
 from tests.cli_examples import Command, refused
 from tests.progress_recorder import Told
@@ -345,3 +349,17 @@ def test_what_is_picked_does_not_depend_on_test_labels(tmp_path: Path) -> None:
     assert picks[0].share == picks[1].share
     assert picks[0].validation == picks[1].validation
     assert picks[0].test != picks[1].test
+
+
+def test_a_frontier_of_a_network_that_was_nested_anew_is_no_part_of_the_report(
+    measured: tuple[Path, Frontier], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(measured[0], folder)
+    record = folder / "nested" / measured[1].nested / "nested.json"
+    opened = peek(folder, None, {})
+    assert finished_frontier(opened, SILENT) == measured[1]
+    other = json.loads(record.read_text())
+    other[FINGERPRINT] = "another"
+    record.write_text(json.dumps(other))
+    assert finished_frontier(opened, SILENT) is None

@@ -90,15 +90,19 @@ def test_a_rival_that_is_ahead_is_told() -> None:
     behind = " ".join(shown(found))
     assert "truncated SVD: behind the nested network in area, −38.0 points" in behind
     assert (
-        "half of the layers: behind the nested network at 52.0 % of dense FLOPs, −2.0 points"
-        in behind
+        "half of the layers: behind the nested network at 52.0 % of dense FLOPs (nested: 50.0 %), "
+        "−2.0 points" in behind
     )
 
 
 def test_times_at_half_of_the_flops_are_told_in_shares_of_dense() -> None:
-    told = " ".join(shown(frontier()))
+    found = frontier()
+    told = " ".join(shown(found))
     assert "A budget of 50.0 % of dense FLOPs: −1.0 points (95 %: −2.0 to 0.0)" in told
     assert "0.5× its time at batch 32" in told
+    assert "A budget of 35.0 %" not in told  # none was measured for it; that of 30 % says less
+    asked = curve("nested", point(0.3, 0.85, budget=0.35), *found.curves[0].points[1:])
+    told = " ".join(shown(dataclasses.replace(found, curves=(asked, *found.curves[1:]))))
     assert "A budget of 35.0 % of dense FLOPs, of which it takes 30.0 %:" in told
 
 

@@ -206,3 +206,17 @@ def test_from_the_command_line(tmp_path: Path, call: Command) -> None:
     assert code == 2
     assert "holds teachers of other folds; name another folder with --run" in err
     refused(call("extract", "--run", run, "--limit", "40"), "were taught on other data than digits")
+    before = sorted(path.name for path in (run / "features.zarr").iterdir())
+    words = ("--views", "2", "--mix", "mixup", "--overwrite")
+    refused(call("extract", "--run", run, *words), "a view that mixes two examples")
+    assert sorted(path.name for path in (run / "features.zarr").iterdir()) == before  # all there
+    layer = ("--layer", "layer1", "--overwrite")
+    refused(call("extract", "--run", run, *layer), "see as its layer '' did, not 'layer1'")
+    # other weights of the whole teacher: the folds are aligned with those of before
+    record = run / "teacher" / "folds.json"
+    kept = record.read_text()
+    anew = ("--folds", "0", "--epochs", "2", "--overwrite")
+    assert call("train-teacher", "--run", run, *anew)[0] == 0
+    assert not record.is_file()
+    record.write_text(kept)
+    refused(call("extract", "--run", run, "--overwrite"), "see as its weights 'sha256:")

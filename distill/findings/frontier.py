@@ -81,4 +81,5 @@ class Frontier(Record):
     curves: tuple[FrontierCurve, ...]  # the nested network first
     picked: Picked
     seconds: float  # of all trainings
+    network: str = ""  # what the nested network was made with, as its own record has it
     notes: tuple[str, ...] = ()

@@ -39,6 +39,9 @@ class FoldsTaught(Record):
     folds: tuple[FoldTaught, ...]
     own_accuracy: float  # of the whole teacher on the training examples, which it learned
     seconds: float
+    weights: str = ""  # digest of the whole teacher's, with whose features theirs are aligned
+    layer: str = ""
+    pooling: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

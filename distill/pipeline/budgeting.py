@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from distill.config import FrontierConfig, NestConfig
+from distill.config import FrontierConfig, NestConfig, fingerprint
 from distill.findings import Frontier, Nested
 from distill.options import FRONTIER, FrontierOptions, overrides
 from distill.pipeline.building import command, the_device
@@ -72,7 +72,8 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
     found = stage(
         Field(
             nested=name,
-            teacher=opened.config.teacher.name,
+            network=fingerprint(saved.card["made_by"]),
+            teacher=finding.of if opened.config.nest.student else opened.config.teacher.name,
             measured_at=saved.path.measured_at,
             dense_flops=ground.flops,
             classes=len(opened.dataset.classes),
@@ -94,9 +95,17 @@ def finished_frontier(opened: Opened, progress: Progress) -> Frontier | None:
     """The run's frontier; None where there is none, or none of its nested network, as is said."""
     run = opened.run
     found = recall(run.frontier, Frontier)
-    if found is None or (run.nested / found.nested).is_dir():
+    if found is None:
+        return None
+    from distill.stages.nest import RECORD
+
+    record = run.nested / found.nested / RECORD
+    if recall(record, Nested, made_from=found.network) is not None:
         return found
-    progress.say(f"{run.frontier} is of a nested network that is gone, {found.nested}: left out")
+    progress.say(
+        f"{run.frontier} is of a nested network that is gone or was nested anew, {found.nested}: "
+        f"left out; {command(run, 'frontier')} measures what there is"
+    )
     return None
 
 

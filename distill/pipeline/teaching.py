@@ -102,8 +102,11 @@ def _teach_folds(opened: Opened, made_from: str, *, progress: Progress, overwrit
     remember(run.folds, found, made_from=folded)
 
 
-def _held_out(opened: Opened) -> "HeldOut":
-    """The teachers of the folds beside the weights that this run extracts with."""
+def _held_out(opened: Opened, teacher: "Teacher") -> "HeldOut":
+    """The teachers of the folds beside the weights that this run extracts with.
+
+    They are aligned with one teacher's features, and are refused beside any other's.
+    """
     from distill.held_out import Folds, HeldOut, folder_of
 
     run, config, dataset = opened.run, opened.config, opened.dataset
@@ -119,6 +122,17 @@ def _held_out(opened: Opened) -> "HeldOut":
             f"the teachers of folds beside {weights} were taught on other data than "
             f"{dataset.name} as this run reads it; extract the same data, or without --held-out"
         )
+    for what, then, now in (
+        ("layer", found.layer, teacher.card.layer),
+        ("pooling", found.pooling, teacher.card.pooling),
+        ("weights", found.weights, teacher.card.weights),
+    ):
+        if then != now:
+            raise UserError(
+                f"the teachers of folds beside {weights} see as its {what} {then[:20]!r} did, not "
+                f"{now[:20]!r}: teach the folds again with --overwrite, or extract without "
+                "--held-out"
+            )
     teachers = [
         network_of(config, dataset, str(folder_of(weights, fold)))
         for fold in range(len(found.folds))
@@ -153,6 +167,7 @@ def _teach_whole(opened: Opened, *, progress: Progress, overwrite: bool) -> tupl
     opened.keep_config()
     # killed while it is taught anew, the old record must not speak for the new weights
     run.taught.unlink(missing_ok=True)
+    run.folds.unlink(missing_ok=True)  # aligned with the features of before
     found = stage(
         dataset,
         teacher,
@@ -190,6 +205,7 @@ def take_features(
     opened: Opened, *, progress: Progress, repair: bool = False, overwrite: bool = False
 ) -> Extracted:
     """The extraction stage on an opened run; finished chunks are left as they are."""
+    from distill.stages.extract import check_held_out
     from distill.stages.extract import extract as stage
     from stores import StoreMismatchError
 
@@ -198,7 +214,8 @@ def take_features(
     views, pool = the_views(config, dataset), opened.pool
     teacher = the_teacher(run, config, dataset)
     projection = _projection(config, teacher)
-    held_out = _held_out(opened) if config.extract.held_out else None
+    held_out = _held_out(opened, teacher) if config.extract.held_out else None
+    check_held_out(held_out, views)
     notes = [*dataset.notes, *(() if pool is None else pool.notes)]
     if config.data.limit:
         notes.append(

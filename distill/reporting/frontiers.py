@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from distill.findings import Certificate, Difference, Frontier, FrontierPoint
+from distill.findings import Certificate, Difference, Frontier, FrontierCurve, FrontierPoint
 from distill.reporting.frontier_plots import flops_plot, time_plot
 from distill.reporting.frontier_tables import curves_table, nearest, points_table, told_falls
 from distill.reporting.layout import Document, KeyFigure, Section, Words
@@ -17,7 +17,7 @@ from distill.reporting.text import (
     told_difference,
 )
 
-TOLD = (0.5, 0.35)  # budgets that sentences are about
+TOLD = (0.5, 0.35)  # budgets that sentences are about, where they were measured
 
 
 def frontier_document(found: Frontier, title: str) -> Document:
@@ -44,7 +44,7 @@ def shown(found: Frontier) -> Iterator[str]:
     yield picked(found)
     ours = found.curves[0]
     for budget in TOLD:
-        point = nearest(ours, budget)
+        point = _asked(ours, budget)
         if point is not None:
             yield _at(found, budget, point)
     yield from _areas(found)
@@ -54,11 +54,16 @@ def shown(found: Frontier) -> Iterator[str]:
         yield f"Accuracy never falls from one of its {len(ours.points)} budgets to the next."
 
 
+def _asked(curve: FrontierCurve, budget: float) -> FrontierPoint | None:
+    """The point that was measured for this budget: another may take far less than it pays for."""
+    return next((point for point in curve.points if abs(point.budget - budget) < 1e-9), None)
+
+
 def picked(found: Frontier) -> str:
     """What to pick, and what the test rows say of it."""
     one = found.picked
     tolerance = three_figures(100 * one.tolerance)
-    aim = f"at most {tolerance} {'point' if tolerance == '1' else 'points'} worse than dense"
+    aim = f"at most {tolerance} {_plural(tolerance)} worse than dense"
     if one.share is None:
         guess = (
             ""
@@ -73,6 +78,10 @@ def picked(found: Frontier) -> str:
         f"Picked on validation rows, with 95 % confidence {aim}: {percent(one.share)} % of dense "
         f"FLOPs ({_loss(one.validation)}). On test rows {_loss(one.test)}: {one.test.verdict}."
     )
+
+
+def _plural(told: str) -> str:
+    return "point" if told == "1" else "points"
 
 
 def _loss(one: Certificate) -> str:
@@ -110,7 +119,10 @@ def _areas(found: Frontier) -> Iterator[str]:
         if curve.behind is not None:
             yield f"{plain(curve.name)}: {_verdict(curve.behind, 'in area')}"
         elif len(curve.points) == 1 and (behind := curve.points[0].behind):
-            where = f"at {percent(curve.points[0].share)} % of dense FLOPs"
+            share = curve.points[0].share
+            beside = nearest(ours, share)
+            theirs = f" (nested: {percent(beside.share)} %)" if beside else ""
+            where = f"at {percent(share)} % of dense FLOPs{theirs}"
             yield f"{plain(curve.name)}: {_verdict(behind, where)}"
 
 
@@ -128,9 +140,10 @@ def _key_figures(found: Frontier) -> Iterator[KeyFigure]:
     yield KeyFigure(
         "none" if one.share is None else f"{percent(one.share)} %",
         "of dense FLOPs picked",
-        f"at most {three_figures(100 * one.tolerance)} points worse, 95 % confidence",
+        f"at most {(told := three_figures(100 * one.tolerance))} {_plural(told)} worse, 95 % "
+        "confidence",
     )
-    point = nearest(found.curves[0], TOLD[0])
+    point = _asked(found.curves[0], TOLD[0])
     if point is not None:
         yield KeyFigure(
             f"{points(point.difference.value)} points",

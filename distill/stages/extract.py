@@ -84,11 +84,7 @@ def extract(
     sources = sources_of(dataset, views, pool)
     for source in sources:
         refuse_other_views(root / source.name, source)
-    if held_out is not None and views is not None and views.mix != "none":
-        raise StageError(
-            "a view that mixes two examples is held out of no fold: extract without --mix, or "
-            "without --held-out"
-        )
+    check_held_out(held_out, views)
     seen = {} if held_out is None else dict.fromkeys(LEARNED, held_out)
     origin = {} if projection is None else {"projection": projection.describe()}
     dim = teacher.card.dim if projection is None else projection.dim_out
@@ -150,6 +146,15 @@ class _Work:
         if self.held_out is None:
             return self.teacher.embed(prepared)
         return self.held_out.embed(self.source.ids[rows], prepared)
+
+
+def check_held_out(held_out: HeldOut | None, views: Views | None) -> None:
+    """Refuse mixed views of rows that are held out; ``StageError``."""
+    if held_out is not None and views is not None and views.mix != "none":
+        raise StageError(
+            "a view that mixes two examples is held out of no fold: extract without --mix, or "
+            "without --held-out"
+        )
 
 
 def _held(held_out: HeldOut | None) -> dict[str, Any]:

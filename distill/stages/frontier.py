@@ -47,6 +47,7 @@ class Field:
     dense: Contestant
     contestants: Sequence[Contestant]
     inputs: Any  # one prepared example, of the input that FLOPs are counted at
+    network: str = ""  # what the nested network was made with
     notes: Sequence[str] = ()
 
 
@@ -66,6 +67,7 @@ def frontier(field: Field, room: Classroom, *, folder: Path, settings: FrontierC
     )
     return Frontier(
         nested=field.nested,
+        network=field.network,
         teacher=field.teacher,
         measured_at=field.measured_at,
         dense_flops=field.dense_flops,

@@ -4,7 +4,6 @@ It is cut first, which is kept (``start.safetensors``: surgery, path, factors), 
 points of its path, the best epoch chosen by their mean on validation. Of test nothing is read.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -38,6 +37,7 @@ from distill.nesting import (
 )
 from distill.progress import LiveTraining, Progress
 from distill.runs import recall, remember
+from distill.whole import set_aside
 from students import (
     Evaluation,
     Feed,
@@ -97,12 +97,36 @@ def nest(
     """
     splits = _labelled(dataset)
     made_by = _made_by(subject, dataset, settings, stored)
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    earlier = _finished(folder, made_by)
-    if earlier is not None:
-        progress.say(f"{folder.name} is nested already")
-        return earlier
+    with set_aside(folder, wanted=overwrite):
+        earlier = _finished(folder, made_by)
+        if earlier is not None:
+            progress.say(f"{folder.name} is nested already")
+            return earlier
+        return _made(
+            subject,
+            splits,
+            folder=folder,
+            settings=settings,
+            made_by=made_by,
+            workers=workers,
+            device=device,
+            progress=progress,
+            stored=stored,
+        )
+
+
+def _made(
+    subject: Subject,
+    splits: Mapping[str, Split],
+    *,
+    folder: Path,
+    settings: NestConfig,
+    made_by: Mapping[str, Any],
+    workers: int,
+    device: str,
+    progress: Progress,
+    stored: Stored | None,
+) -> Nested:
     feeds = {
         name: make_feed(split.inputs, subject.prepare, {}, workers=workers)
         for name, split in splits.items()

@@ -73,6 +73,9 @@ def teach_folds(
     own = _right(whole, train, spread_over(len(train)), course.batch_size)
     return FoldsTaught(
         fingerprint=dataset.fingerprint,
+        weights=whole.card.weights,
+        layer=whole.card.layer,
+        pooling=whole.card.pooling,
         folds=tuple(found),
         own_accuracy=own,
         seconds=time.perf_counter() - begun,

@@ -64,8 +64,9 @@ def save_nested(
     write_tensors(file, tensors, state)
 
 
-def read_nested(path: Path) -> SavedNested:
+def read_nested(path: Path | str) -> SavedNested:
     """Read a file, or that of a folder; ``CheckpointError`` for one that is damaged or foreign."""
+    path = Path(path)
     file = path / FILE if path.is_dir() else path
     tensors, state = read_tensors(file)
     if state.get("kind") != _KIND:
