@@ -92,8 +92,8 @@ def prepared(name: str) -> Path:
 def page(name: str, found: Comparison) -> None:
     """One page: what was compared, every way's row, what may be said."""
     header = [
-        "taught by", "validation, %", "test accuracy, %", f"against {found.reference}, points", "p (Holm)",
-        "worst class, %", "agreement, %", "recall@10", "bytes stored", "steps to 95 %",
+        "taught by", "validation, %", "test accuracy, %", f"against {found.reference}, points",
+        "p (Holm)", "worst class, %", "agreement, %", "recall@10", "bytes stored", "steps to 95 %",
         "parameters",
     ]  # fmt: skip
     rows = [cells(way) for way in found.ways]
@@ -118,7 +118,7 @@ def cells(way: Way) -> list[str]:
     )
     return [
         way.name,
-        f"{100 * way.chosen.accuracy:.1f}",  # of the best trial: all there is of one not taught anew
+        f"{100 * way.chosen.accuracy:.1f}",  # of its best trial: all there is of no finalist
         _points(way.accuracy),
         low_high,
         f"{versus.adjusted:.3f}" if versus else NOTHING,
