@@ -2,11 +2,13 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 import distill
+from distill.pipeline.opening import UserError
 from students import nested as n
 from tests.cli_examples import Command, refused
 
@@ -65,6 +67,15 @@ def test_wrong_words_are_refused_in_one_line(
     run_copy: Path, call: Command, words: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
     refused_late(call("nest", "--run", run_copy, *QUICK, *words), *parts)
+
+
+def test_a_refused_training_leaves_the_student_that_was_there(run_copy: Path) -> None:
+    told: dict[str, Any] = {"way": "sketch", "epochs": 1, "baselines": False}
+    distill.train_student(run_copy, kl_weight=1.0, **told)
+    before = sorted((run_copy / "students").rglob("*.safetensors"))
+    with pytest.raises(UserError, match="learns from labels or logits"):
+        distill.train_student(run_copy, kl_weight=0.0, overwrite=True, **told)
+    assert sorted((run_copy / "students").rglob("*.safetensors")) == before
 
 
 def test_a_teacher_without_a_head_says_what_to_run(run_copy: Path, call: Command) -> None:
