@@ -26,7 +26,7 @@ FILE = "nested.safetensors"
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class Read:
     """What the network reads. ``image_size`` 0 is that of the preprocessing."""
 
     name: str
@@ -57,15 +57,15 @@ class NestedStudent(nn.Module):
         return found
 
     @property
-    def blueprint(self) -> Inputs:
+    def blueprint(self) -> Read:
         """What its inputs are like."""
         if (student := self.card["blueprint"]) is not None:
             named = {name: student[name] for name in ("in_chans", "image_size", "vocabulary")}
-            return Inputs(name=student["name"], **named)
+            return Read(name=student["name"], **named)
         name = self.card["teacher"]["name"]
         prepared = rebuild_prepare(self.folder, self.modality, self.preprocessing)
         tokenizer = getattr(prepared, "tokenizer", None)
-        return Inputs(name=name, vocabulary=0 if tokenizer is None else len(tokenizer))
+        return Read(name=name, vocabulary=0 if tokenizer is None else len(tokenizer))
 
     @property
     def modality(self) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -401,17 +402,17 @@ def test_ranks_of_all_layers_alike_are_a_path_and_are_taught(tmp_path: Path) -> 
     assert len(ranks) > 3  # others lie between, which are not taught
     taught = [point.share for point in saved.path.points if set(point.ranks.values()) <= {16, 4, 2}]
     assert [point.share for point in found.points] == taught == saved.card["lessons"]
-    told = {"data": TEXTS, "include": ("mlp",), "candidates": 4}
+    told: dict[str, Any] = {"data": TEXTS, "include": ("mlp",), "candidates": 4}
     with pytest.raises(CheckpointError, match=r"made with ranks = \[4, 2\], now it is \[2\]"):
-        nested(text_subject(tmp_path), folder, ranks=(2,), **told)  # type: ignore[arg-type]
+        nested(text_subject(tmp_path), folder, ranks=(2,), **told)
 
 
 def test_ranks_that_no_layer_has_or_that_save_nothing_are_refused(tmp_path: Path) -> None:
-    told = {"data": TEXTS, "include": ("mlp",)}
+    told: dict[str, Any] = {"data": TEXTS, "include": ("mlp",)}
     with pytest.raises(n.RankError, match=r"ranks of layers are in 1\.\.16 here, got 17"):
-        nested(text_subject(tmp_path), tmp_path / "a", ranks=(17, 4), **told)  # type: ignore[arg-type]
+        nested(text_subject(tmp_path), tmp_path / "a", ranks=(17, 4), **told)
     with pytest.raises(n.RankError, match="at rank 15 the network costs as much as at a higher"):
-        nested(text_subject(tmp_path), tmp_path / "b", ranks=(15, 4), **told)  # type: ignore[arg-type]
+        nested(text_subject(tmp_path), tmp_path / "b", ranks=(15, 4), **told)
 
 
 def test_layers_of_other_sizes_stay_at_what_they_have(tmp_path: Path) -> None:
@@ -460,10 +461,10 @@ def test_what_is_refused_leaves_the_network_that_was_there(tmp_path: Path) -> No
     nested(text_subject(tmp_path), folder, data=TEXTS, include=("mlp",), epochs=1)
     (folder / "student@0.5.onnx").touch()
     before = weights(folder)
-    told = {"data": TEXTS, "overwrite": True}
+    told: dict[str, Any] = {"data": TEXTS, "overwrite": True}
     for changes in ({"include": ("none-such",)}, {"include": ("mlp",), "ranks": (99,)}):
         with pytest.raises(n.NestedError):
-            nested(text_subject(tmp_path), folder, **told, **changes)  # type: ignore[arg-type]
+            nested(text_subject(tmp_path), folder, **told, **changes)
         assert same(before, weights(folder))
         assert (folder / "student@0.5.onnx").is_file()
     nested(text_subject(tmp_path), folder, data=TEXTS, include=("mlp",), epochs=2, overwrite=True)

@@ -130,9 +130,8 @@ def _record(
 ) -> ExportedStudent:
     notes = []
     if "budget" in facts.made_by:
-        notes.append(
-            f"it is fixed at {facts.made_by['budget']:.1%} of dense FLOPs, in its cheapest forms"
-        )
+        more = ", and a little more as it has no gauges" if form == "onnx" else ""
+        notes.append(f"it is fixed at {facts.made_by['budget']:.1%} of dense FLOPs{more}")
     if facts.modality == "text" and "tokenizer/tokenizer.json" not in facts.files:
         notes.append("its tokenizer is not inside: take it from the student's folder")
     if not facts.preprocessing.get("made_by") and facts.modality == "image":
