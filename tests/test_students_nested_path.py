@@ -100,6 +100,9 @@ def test_candidate_ranks_lie_about_a_factor_apart_and_end_at_the_full_rank() -> 
     assert candidate_ranks(64, count=7) == [1, 2, 4, 8, 16, 32, 64]
     assert candidate_ranks(384, lowest=24, count=5) == [24, 48, 96, 192, 384]
     assert candidate_ranks(3, count=8) == [1, 2, 3]
+    # 72.3, 40.8 and 23.0 between: multiples of 16 but for the last, too low to be rounded so
+    assert candidate_ranks(128, lowest=13, count=5) == [13, 23, 48, 80, 128]
+    assert candidate_ranks(100, lowest=90, count=3) == [90, 96, 100]
     for full, lowest, count in ((8, 0, 8), (8, 9, 8), (8, 1, 1)):
         with pytest.raises(RankError, match=f"from 1 or more to 8, got {count} from {lowest}"):
             candidate_ranks(full, lowest=lowest, count=count)

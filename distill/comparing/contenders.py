@@ -2,8 +2,9 @@
 
 A contender's own settings are pinned at what its authors say, or at 1; the subspace's are those of
 the config. Every network's learning rate is searched, and the weights of the terms it adds up. A
-map's kind after a colon (``subspace:pca``, or ``pca`` alone) learns that store instead, and a
-number after an at sign (``logits@2``) so many views of each example, for ways at equal bytes.
+map's kind after a colon (``subspace:pca``, or ``pca`` alone) learns that store instead. Ways meet
+at equal bytes by how many views of each example they learn, a number after an at sign
+(``logits@2``), and by how many chances of a row are kept (``top-logits:20``).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,8 @@ from projections import KINDS
 REFERENCE = "subspace"  # what all others are compared with, unless told otherwise
 SKETCH = "sketch"
 TARGETS, FEATURES, LOGITS, LABELS, TEACHER = "targets", "features", "logits", "labels", "teacher"
-TOP = 10  # chances of a row that top-logits keeps
+TOP_LOGITS = "top-logits"
+TOP = 10  # chances of a row that it keeps, unless told otherwise
 VIEWS = "@"
 
 RATE: Space = {"learning_rate": Around(factor=4.0)}
@@ -44,6 +46,10 @@ class Contender:
     def in_space(self) -> bool:
         """Whether its students answer with the k numbers of a map."""
         return self.method in ("subspace", "online")
+
+
+def _highest(top: int) -> str:
+    return f"the {top} highest chances of a row, and labels"
 
 
 def _own(names: Iterable[str]) -> Space:
@@ -92,9 +98,9 @@ _TABLE = (
         defaults={**PLAIN, "kl_weight": 1.0, "ce_weight": 1.0, "temperature": 4.0},
     ),
     Contender(
-        name="top-logits",
+        name=TOP_LOGITS,
         method="logits",
-        about=f"the {TOP} highest chances of a row, and labels",
+        about=_highest(TOP),
         takes=(LOGITS, LABELS),
         space=_own(("kl_weight", "temperature")),
         defaults={
@@ -200,6 +206,8 @@ def contender(name: str) -> Contender:
     if VIEWS in name:
         return _seeing(*name.rsplit(VIEWS, 1))
     method, colon, kind = name.partition(":") if ":" in name else (REFERENCE, ":", name)
+    if method == TOP_LOGITS:
+        return _keeping(kind)
     if method in (REFERENCE, SKETCH) and colon and kind in KINDS:
         one = CONTENDERS[method]
         return replace(
@@ -208,6 +216,22 @@ def contender(name: str) -> Contender:
     known = (*CONTENDERS, *(f"{own}:{kind}" for own in (REFERENCE, SKETCH) for kind in KINDS))
     hint = nearest(name, (*known, *KINDS), cutoff=0.5) or f"; known: {', '.join(known)}"
     raise StageError(f"no way to teach is called {name!r}{hint}")
+
+
+def _keeping(top: str) -> Contender:
+    """The way that learns so many of a row's highest chances."""
+    if not (top.isascii() and top.isdecimal() and int(top)):
+        raise StageError(
+            f"after {TOP_LOGITS}: stands how many chances of a row are kept, as in "
+            f"{TOP_LOGITS}:{2 * TOP}; got {top!r}"
+        )
+    one = CONTENDERS[TOP_LOGITS]
+    return replace(
+        one,
+        name=f"{TOP_LOGITS}:{int(top)}",
+        about=_highest(int(top)),
+        defaults={**one.defaults, "top_logits": int(top)},
+    )
 
 
 def _seeing(name: str, views: str) -> Contender:
