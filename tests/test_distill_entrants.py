@@ -251,9 +251,9 @@ def test_of_logits_only_the_highest_chances_are_charged(taught: Lesson) -> None:
     whole = school.methods["logits"].make(school.desk(replace_top(fewer, 0))).targets["logits"]
     np.testing.assert_allclose(found, top_logits(whole(np.arange(4)).numpy(), 2), rtol=1e-6)
     assert school.made_by("logits", fewer) != school.made_by("logits", replace_top(fewer, 0))
-    two = entrant("top-logits:2@1", school)
-    assert two.contender.name == "top-logits:2@1"
-    assert two.contender.about == "the 2 highest chances of a row, and labels; 1 view"
+    two = entrant("top-logits:2@0", school)
+    assert two.contender.name == "top-logits:2@0"
+    assert two.contender.about == "the 2 highest chances of a row, and labels; no views"
     named = two._whole(two.defaults(), 1)
     assert named.top_logits == 2
     assert two._stored(named) == 2 * (4 + 2) + 8
