@@ -103,6 +103,7 @@ def test_candidate_ranks_lie_about_a_factor_apart_and_end_at_the_full_rank() -> 
     # 72.3, 40.8 and 23.0 between: multiples of 16 but for the last, too low to be rounded so
     assert candidate_ranks(128, lowest=13, count=5) == [13, 23, 48, 80, 128]
     assert candidate_ranks(100, lowest=90, count=3) == [90, 96, 100]
+    assert candidate_ranks(40, lowest=33, count=3) == [33, 40]  # 36.3 is nearest to 32
     for full, lowest, count in ((8, 0, 8), (8, 9, 8), (8, 1, 1)):
         with pytest.raises(RankError, match=f"from 1 or more to 8, got {count} from {lowest}"):
             candidate_ranks(full, lowest=lowest, count=count)

@@ -106,6 +106,7 @@ def test_the_gradient_is_that_of_the_ranks_drawn(tmp_path: Path) -> None:
     torch.testing.assert_close(gradient, plain)
     assert [(at, place) for at, place, _ in told] == [(5, 0), (5, 1), (5, 2)]
     assert sum(figures["loss"] for _, _, figures in told) == pytest.approx(float(total))
+    assert [figures["weight"] for _, _, figures in told] == [1.0, 1.0, 1.0]
 
 
 def test_a_training_that_broke_off_ends_with_the_same_weights(tmp_path: Path) -> None:
@@ -152,15 +153,15 @@ def test_ranks_are_given_back_after_validation() -> None:
 
     def evaluate(module: nn.Module) -> Evaluation:
         seen.append(ranks(module)["first"])
-        return Evaluation(accuracy=len(seen) / 4, loss=1.0)
+        return Evaluation(accuracy=len(seen) / 4, loss=3.0 * len(seen))
 
     found = evaluate_ranks(one.network, {"high": 8, "low": {"first": 1}}, evaluate)
     assert seen == [8, 1]
     assert ranks(one.network) == {"first": 4}
     assert found.measures == {
-        "accuracy@high": 0.25, "loss@high": 1.0, "accuracy@low": 0.5, "loss@low": 1.0
+        "accuracy@high": 0.25, "loss@high": 3.0, "accuracy@low": 0.5, "loss@low": 6.0
     }  # fmt: skip
-    assert found.accuracy == pytest.approx(0.375)
+    assert (found.accuracy, found.loss) == (pytest.approx(0.375), pytest.approx(4.5))
 
 
 def test_settings_and_objective_must_be_of_one_number() -> None:
