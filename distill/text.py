@@ -321,7 +321,7 @@ def _exported_student(found: f.ExportedStudent) -> str:
             f"{percent(cost.agreement)} of them"
         )
     if cost is not None and cost.calibration_rows:
-        lines.append(f"ranges from {cost.calibration_rows} of these rows, without their labels")
+        lines.append(f"ranges from {cost.calibration_rows} training rows")
     return "\n".join([*lines, *found.notes])
 
 

@@ -245,7 +245,7 @@ class Watched(Listed):
 
 
 @pytest.fixture(scope="module")
-def small_bits(folder: Path) -> tuple[Any, ExportedStudent, Split]:
+def small_bits(folder: Path) -> tuple[Any, ExportedStudent, Split, Split]:
     predictor = load_predictor(image_student(folder / "int8"))
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
@@ -257,16 +257,21 @@ def small_bits(folder: Path) -> tuple[Any, ExportedStudent, Split]:
     answers = predictor.probabilities(inputs).argmax(axis=1)
     assert len(set(answers)) > 1
     labels = np.where(rng.random(300) < 0.1, (answers + 1) % 3, answers).astype(np.int64)
-    rows = Inputs(Watched(inputs), np.arange(300))
-    split = Split(name="validation", ids=np.arange(300), labels=labels, inputs=rows)
+    split, train = (
+        Split(name=name, ids=np.arange(300), labels=labels, inputs=rows)
+        for name in ("validation", "train")
+        for rows in (Inputs(Watched(inputs), np.arange(300)),)
+    )
     path = folder / "images.int8.onnx"
-    return predictor, export_int8(predictor, path, validation=split, progress=Silent()), split
+    found = export_int8(predictor, path, train=train, validation=split, progress=Silent())
+    return predictor, found, split, train
 
 
 def test_eight_bits_are_measured_on_validation(small_bits: Any, of_images: Any) -> None:
-    predictor, found, split = small_bits
+    predictor, found, split, train = small_bits
     cost = found.quantised
-    for_ranges = split.inputs.reader.read_rows[300:-300]  # between the two passes over all
+    assert len(split.inputs.reader.read_rows) == 2 * 300  # as it was, and with eight bits
+    for_ranges = train.inputs.reader.read_rows
     assert len(for_ranges) == len(set(for_ranges)) == 256
     assert for_ranges[:256] != list(range(256))  # drawn, so that no order of classes matters
     inputs = list(split.inputs)
@@ -288,7 +293,7 @@ def test_eight_bits_are_measured_on_validation(small_bits: Any, of_images: Any) 
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
     text = as_text(found)
     assert "int8 on 300 validation rows: " in text
-    assert "ranges from 256 of these rows, without their labels" in text
+    assert "ranges from 256 training rows" in text
     assert ExportedStudent.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
@@ -298,7 +303,7 @@ def test_eight_bits_of_texts_take_no_examples(folder: Path) -> None:
     labels = predictor.probabilities(words).argmax(axis=1).astype(np.int64)
     split = Split(name="validation", ids=np.arange(4), labels=labels, inputs=opened(words))
     path = folder / "texts.int8.onnx"
-    found = export_int8(predictor, path, validation=split, progress=Silent())
+    found = export_int8(predictor, path, train=split, validation=split, progress=Silent())
     assert found.quantised is not None
     assert (found.quantised.float32, found.quantised.calibration_rows) == (1.0, 0)
     operators = {node.op_type for node in onnx.load(path).graph.node}
@@ -310,8 +315,9 @@ def test_eight_bits_of_texts_take_no_examples(folder: Path) -> None:
 def test_without_labels_nothing_tells_what_eight_bits_cost(folder: Path, tmp_path: Path) -> None:
     predictor = load_predictor(image_student(tmp_path / "run"))
     split = Split(name="validation", ids=np.arange(0), labels=None, inputs=opened([]))
+    path = tmp_path / "x.onnx"
     with pytest.raises(StageError, match="no labels: nothing tells what int8 costs"):
-        export_int8(predictor, tmp_path / "x.onnx", validation=split, progress=Silent())
+        export_int8(predictor, path, train=split, validation=split, progress=Silent())
 
 
 def test_a_network_that_cannot_be_traced_is_one_line(

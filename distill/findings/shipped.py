@@ -15,7 +15,7 @@ class Quantised(Record):
     int8: float  # and after
     difference: Difference  # of the two, paired
     agreement: float  # share of the rows on which both predict the same
-    calibration_rows: int  # of these rows, without their labels, that set the ranges; 0: none
+    calibration_rows: int  # training rows that set the ranges; 0: none
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """``export``: a student of a run as a file that other runtimes read."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,14 +62,20 @@ def export(
         made = _opened(folder, budget, form)
         if not int8:
             return stage(made, folder.name, path, form=form, progress=progress)
-        validation = _validation(opened, folder.name, made)
+        splits = _splits(opened, folder.name, made)
         predictor = Predictor(
             name=folder.name,
             student=made,
             prepare=rebuild_prepare(folder, made.modality, made.preprocessing),
             device="cpu",
         )
-        return export_int8(predictor, path, validation=validation, progress=progress)
+        return export_int8(
+            predictor,
+            path,
+            train=splits["train"],
+            validation=splits["validation"],
+            progress=progress,
+        )
 
 
 def _opened(folder: Path, budget: float | None, form: str) -> "PretrainedStudent | NestedStudent":
@@ -82,8 +89,8 @@ def _opened(folder: Path, budget: float | None, form: str) -> "PretrainedStudent
     return load_plain_student(folder, budget=budget, gauges=form != "onnx")
 
 
-def _validation(opened: Opened, name: str, student: "Shipped") -> "Split":
-    """The validation rows of the run, which must be of the data that the student was taught."""
+def _splits(opened: Opened, name: str, student: "Shipped") -> "Mapping[str, Split]":
+    """The rows of the run, which must be of the data that the student was taught."""
     dataset = opened.dataset
     if dataset.classes != student.classes or dataset.modality != student.modality:
         raise UserError(
@@ -97,4 +104,4 @@ def _validation(opened: Opened, name: str, student: "Shipped") -> "Split":
             f"(fingerprint {str(taught)[:12]} then, {dataset.fingerprint[:12]} now): what int8 "
             "costs is measured on its validation rows"
         )
-    return dataset.splits["validation"]
+    return dataset.splits

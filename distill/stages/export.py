@@ -72,11 +72,12 @@ def export(
 
 @memory_kept()
 def export_int8(
-    predictor: Predictor, path: Path, *, validation: Split, progress: Progress
+    predictor: Predictor, path: Path, *, train: Split, validation: Split, progress: Progress
 ) -> ExportedStudent:
     """Write it as ONNX with eight-bit weights, and measure them on the validation rows.
 
-    The float32 file is checked first, and both are run on every row.
+    The float32 file is checked first, and both are run on every row. Ranges of an image network's
+    inner numbers are those of some training rows: what sets them is not measured.
     """
     labels, student = validation.labels, predictor.student
     if labels is None or not len(validation):
@@ -90,7 +91,7 @@ def export_int8(
         advance(1)
         before = _predicted(predictor, scratch, validation)
         advance(1)
-        examples = _examples(predictor, graph, validation) if student.modality == "image" else []
+        examples = _examples(predictor, graph, train) if student.modality == "image" else []
         save_onnx(quantised(scratch, student.modality, examples), facts, scratch)
         advance(1)
         after = _predicted(predictor, scratch, validation)
@@ -115,7 +116,7 @@ def _predicted(predictor: Predictor, file: Path, split: Split) -> Int64[np.ndarr
 
 
 def _examples(predictor: Predictor, graph: Graph, split: Split) -> list[dict[str, np.ndarray]]:
-    """Prepare some rows, drawn without their labels, in batches."""
+    """Prepare some rows, drawn by a fixed seed, in batches."""
     count = min(CALIBRATION, len(split))
     rows = np.sort(np.random.default_rng(0).choice(len(split), count, replace=False))
     found = []
