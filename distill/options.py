@@ -266,7 +266,10 @@ COMMON = {
         "memory for features, like 4GB; beyond it they are read in chunks", ("sweep.memory_limit",)
     ),
     "l2": Option("penalties to choose from; repeatable", ("head.l2",)),
-    "student": Option("timm/NAME, hf/TYPE, static/DIM, auto or module:factory", ("student.name",)),
+    "student": Option(
+        "timm/NAME, hf/TYPE, static/DIM, auto, module:factory; nested/ before any",
+        ("student.name",),
+    ),
     "student_weights": Option("random, or a .safetensors or .pth file", ("student.weights",)),
     "embeddings": Option("of tokens: random, or cut from the teacher's", ("student.embeddings",)),
     "budget": Option(

@@ -223,7 +223,8 @@ def _students(found: f.Students) -> str:
         "of teacher",
         "time",
     )
-    return "\n".join([table(header, rows), *found.notes])
+    nested = [] if found.nested is None else [_nested(found.nested)]
+    return "\n".join([table(header, rows), *found.notes, *nested])
 
 
 def _fixed(found: f.Fixed) -> str:

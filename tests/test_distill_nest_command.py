@@ -1,14 +1,20 @@
 """``distill nest`` on a run: without its teacher, and every wrong word as one line."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import distill
+from distill.config import load_config
+from distill.findings import Students
 from distill.pipeline.opening import UserError
+from distill.text import as_text
+from students import load
 from students import nested as n
 from tests.cli_examples import Command, refused
 
@@ -46,6 +52,42 @@ def test_a_student_is_nested_without_its_teacher_and_answers_at_a_budget(
     refused(call(*words, "--budget", "0.5"), "is not nested and has no budgets")
     assert "is nested already" in nest(call, run_copy, "--student", STUDENT)[2]
     refused_late(nest(call, run_copy, "--rank", "2"), 'made with rank = "full", now it is 2')
+
+
+def test_a_nested_student_is_taught_then_nested_and_learns_the_same_rows(
+    run_copy: Path, call: Command, tmp_path: Path
+) -> None:
+    """``nested/…`` is the student of that name, then ``distill nest`` of it, in one command."""
+    config = tmp_path / "nested.toml"
+    quick = "epochs = 1\npoints = 2\ncalibration = 16\n"
+    config.write_text(f"[nest]\n{quick}")
+    words = ("train-student", "--run", run_copy, "--config", config, "--epochs", "1")
+    shutil.rmtree(run_copy / "students")
+    code, out, err = call(*words, "--student", "nested/timm/resnet10t", "--json")
+    assert code == 0, err
+    found = Students.from_json(json.loads(out))
+    assert found.students[0].name == STUDENT  # its baselines come after it
+    assert found.nested is not None
+    assert found.nested.of == STUDENT
+    assert found.nested.name == f"{STUDENT}-mlp-convolution"
+    assert "it learns the stored rows of gaussian-k8-s0" in err
+    assert f"{found.nested.name}: " in as_text(found)
+    taught = load(run_copy / "students" / STUDENT).network
+    network = n.load(run_copy / "nested" / found.nested.name)
+    torch.testing.assert_close(network.head.weight, taught.head.weight)  # of the rows' space
+    n.set_budget(network, 0.8)
+    assert n.budget_of(network) <= 0.8
+    # what is finished is read back, and the run's own settings are as the config says
+    code, out, err = call(*words, "--student", "nested/timm/resnet10t", "--json")
+    assert code == 0, err
+    assert Students.from_json(json.loads(out)).nested == found.nested
+    assert "is nested already" in err
+    assert not load_config(run_copy / "config.toml")["nest"]["student"]
+    # what cannot be nested is refused before a student is taught
+    shutil.rmtree(run_copy / "students")
+    config.write_text(f'[nest]\n{quick}include = ["convulution"]\n')
+    refused_late(call(*words, "--student", "nested/timm/resnet10t"), "nearest: convolution")
+    assert not (run_copy / "students").exists()
 
 
 @pytest.mark.parametrize(

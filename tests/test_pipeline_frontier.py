@@ -188,7 +188,7 @@ def test_the_run_s_own_network_is_the_first_seed(measured: tuple[Path, Frontier]
 
     folder, _ = measured
     opened = peek(folder, None, {})
-    subject = nesting.subject_of(opened)
+    subject = nesting.subject_of(opened, opened.config.nest)
     finding, saved, start = budgeting._nested(opened, "teacher-mlp-attention")
     learned = budgeting._learned(saved)
     feeds = budgeting._feeds(opened, subject)

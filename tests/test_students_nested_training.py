@@ -161,7 +161,8 @@ def test_ranks_are_given_back_after_validation() -> None:
     assert found.measures == {
         "accuracy@high": 0.25, "loss@high": 3.0, "accuracy@low": 0.5, "loss@low": 6.0
     }  # fmt: skip
-    assert (found.accuracy, found.loss) == (pytest.approx(0.375), pytest.approx(4.5))
+    assert found.accuracy == pytest.approx(0.375)
+    assert found.loss == pytest.approx(4.5)
 
 
 def test_settings_and_objective_must_be_of_one_number() -> None:

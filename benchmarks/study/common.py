@@ -36,6 +36,9 @@ CASES = {
     for case in (
         Case("caltech101-mobilenetv2", "images/caltech101", "weights/mobilenetv2_100.safetensors"),
         Case("caltech101-deit", "images/caltech101", "weights/deit_tiny_patch16_224.safetensors"),
+        Case(
+            "caltech101-deit-128", "images/caltech101", "weights/deit_tiny_patch16_224.safetensors"
+        ),
         Case("clinc150-minilm", "text/clinc150", text=True),
         Case("sst2-minilm", "text/sst2", text=True),
         Case("cifar10-resnet18", "images/cifar10", taught=True),

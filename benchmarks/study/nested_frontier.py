@@ -21,7 +21,10 @@ class Setting:
     epochs: int
 
 
-SETTINGS = {"clinc150-minilm": Setting("clinc150-minilm", 3)}
+SETTINGS = {
+    "clinc150-minilm": Setting("clinc150-minilm", 3),
+    "caltech101-deit-128": Setting("caltech101-deit-128", 4),
+}
 
 
 def main() -> None:

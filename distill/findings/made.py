@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from distill.findings.measured import Difference, Score, Validation
+from distill.findings.nested import Nested
 from distill.findings.record import Record
 
 
@@ -172,4 +173,5 @@ class Students(Record):
     """``train-student``: the student and, if asked, its baselines."""
 
     students: tuple[Student, ...]
+    nested: Nested | None = None  # what a student ``nested/…`` became
     notes: tuple[str, ...] = ()

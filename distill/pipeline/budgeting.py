@@ -52,7 +52,7 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
 
     run, settings = opened.run, opened.config.frontier
     _check_rivals(settings, RIVALS)
-    subject = subject_of(opened)
+    subject = subject_of(opened, opened.config.nest)
     name = nested_name(opened.config.nest, subject.name)
     finding, saved, start = _nested(opened, name)
     _check_same(opened, subject, name, saved)

@@ -1,9 +1,10 @@
 """``train-head`` and ``train-student``: classifiers on stored features."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from distill.config import Config, StudentConfig
+from distill.config import Config, NestConfig, StudentConfig
 from distill.findings import Heads, Students
 from distill.options import STUDENT, HeadOptions, StudentOptions, overrides
 from distill.pipeline.building import (
@@ -14,6 +15,7 @@ from distill.pipeline.building import (
     the_teacher,
 )
 from distill.pipeline.mapping import store_name
+from distill.pipeline.nesting import nest_network
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, POOL, Run
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from teachers import Teacher
 
 AUTO_STUDENT = "auto"
+NESTED = "nested/"  # before the name of a student that is nested once it is taught
+NESTABLE = ("mlp", "attention", "convolution")  # presets, of those that find layers in a student
 FULL = "full"  # the head on the features as they are, and these as a target
 
 Stores = dict[str, "FeatureStore"]
@@ -90,8 +94,9 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
 
     config = opened.config
     lesson, settings = lesson_of(opened, progress=progress)
+    nesting = _nesting(opened, lesson, settings) if is_nested(config.student) else None
     opened.keep_config()
-    return stage(
+    found = stage(
         opened.dataset,
         lesson,
         settings=settings,
@@ -101,6 +106,48 @@ def teach_students(opened: Opened, *, progress: Progress, overwrite: bool = Fals
         progress=progress,
         overwrite=overwrite,
     )
+    if nesting is None:
+        return found
+    nesting = nesting.model_copy(update={"student": found.students[0].name})
+    nested = nest_network(opened, settings=nesting, progress=progress, overwrite=overwrite)
+    return replace(found, nested=nested)
+
+
+def is_nested(settings: StudentConfig) -> bool:
+    """Whether the student becomes a network of any budget."""
+    return settings.name.startswith(NESTED)
+
+
+def _nesting(opened: Opened, lesson: "Lesson", settings: StudentConfig) -> NestConfig:
+    """How the student is nested once it is taught; ``SurgeryError`` where it cannot be.
+
+    By the config's ``[nest]``, from the stored rows that it learned; all kinds of layers that it
+    has, unless that names others.
+    """
+    from distill.identity import blueprint_of
+    from students import build
+    from students.nested import SurgeryError, select
+
+    network = build(blueprint_of(opened.dataset, lesson, settings))
+
+    def finds(preset: str) -> bool:
+        try:
+            return bool(select(network, preset).layers)
+        except SurgeryError:
+            return False
+
+    nest = opened.config.nest
+    include = nest.include
+    if include == NestConfig().include:
+        include = tuple(preset for preset in NESTABLE if finds(preset)) or include
+    select(network, include)
+    targets = "projected" if settings.way == "subspace" else "labels"
+    return nest.model_copy(update={"include": include, "targets": targets})
+
+
+def network_of(settings: StudentConfig) -> StudentConfig:
+    """The student's settings, whether or not it is nested afterwards."""
+    return settings.model_copy(update={"name": settings.name.removeprefix(NESTED)})
 
 
 def lesson_of(opened: Opened, *, progress: Progress) -> "tuple[Lesson, StudentConfig]":
@@ -118,7 +165,7 @@ def lesson_of(opened: Opened, *, progress: Progress) -> "tuple[Lesson, StudentCo
     fit_heads(opened, progress=progress)
     lesson = _lesson(opened, dataset, name, targets, full)
     settings = _settled(opened, lesson, dataset)
-    if settings != config.student:
+    if settings != network_of(config.student):
         progress.say(f"the student is {settings.name} with {settings.options}")
     return lesson, settings
 
@@ -127,7 +174,7 @@ def check_student(config: Config, modality: str) -> None:
     """Refuse a student that cannot be built, before hours of work are spent on its targets."""
     from students import StudentError, UnknownStudentError, build_student
 
-    settings = config.student
+    settings = network_of(config.student)
     if settings.name == AUTO_STUDENT:  # chosen when the teacher's cost is known
         return
     try:
@@ -230,7 +277,7 @@ def _settled(opened: Opened, lesson: "Lesson", dataset: "Dataset") -> StudentCon
     """The student's settings, with a network in the place of ``auto``."""
     from distill.identity import blueprint_of
 
-    settings = opened.config.student
+    settings = network_of(opened.config.student)
     if settings.name != AUTO_STUDENT:
         return settings
     teacher = the_teacher(opened.run, opened.config, dataset)

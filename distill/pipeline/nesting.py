@@ -40,12 +40,21 @@ def nest(
         return nest_network(opened, progress=progress, overwrite=overwrite)
 
 
-def nest_network(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Nested:
-    """The nesting stage on an opened run; a finished network is left as it is."""
+def nest_network(
+    opened: Opened,
+    *,
+    progress: Progress,
+    settings: NestConfig | None = None,
+    overwrite: bool = False,
+) -> Nested:
+    """The nesting stage on an opened run; a finished network is left as it is.
+
+    ``settings`` other than the config's do not become the run's.
+    """
     from distill.stages.nest import nest as stage
 
-    settings = opened.config.nest
-    subject = subject_of(opened)
+    settings = settings or opened.config.nest
+    subject = subject_of(opened, settings)
     stored = _stored(opened, subject, progress) if settings.targets == "projected" else None
     folder = opened.run.nested / nested_name(settings, subject.name)
     opened.keep_config()
@@ -68,17 +77,16 @@ def nested_name(settings: NestConfig, of: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", said).strip("-.") or of
 
 
-def subject_of(opened: Opened) -> "Subject":
+def subject_of(opened: Opened, settings: NestConfig) -> "Subject":
     """The network that is to be nested, dense: the run's teacher, or the student it names."""
-    return _student(opened) if opened.config.nest.student else _teacher(opened)
+    return _student(opened, settings.student) if settings.student else _teacher(opened)
 
 
-def _student(opened: Opened) -> "Subject":
+def _student(opened: Opened, name: str) -> "Subject":
     from distill.nesting import Subject, digest_of
     from students import load
     from teachers import rebuild_prepare
 
-    name = opened.config.nest.student
     if (again := nested_path(opened.run, name)) is not None:
         raise UserError(
             f"{again.name} is nested already; name the teacher or the student that it was made "

@@ -189,11 +189,11 @@ def _project(sight: _Sight) -> PlannedStage:
 def _student(sight: _Sight) -> PlannedStage:
     import torch
 
-    from distill.pipeline.learning import within_budget
+    from distill.pipeline.learning import network_of, within_budget
     from students import Blueprint, build
 
     config = sight.config
-    settings = config.student
+    settings = network_of(config.student)
     students = [recall(path, Student) for path in sight.run.students.glob("*/student.json")]
     done = any(found and found.network == settings.name for found in students)
     split = sight.dataset.splits["train"]
