@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 import distill
 from distill.config import load_config
@@ -18,6 +20,7 @@ from students import load
 from students import nested as n
 from tests.cli_examples import Command, refused
 
+BRIEF = "epochs = 1\npoints = 2\ncalibration = 16\n"
 QUICK = ("--epochs", "1", "--points", "2", "--calibration", "16", "--include", "*.conv2")
 STUDENT = "resnet10t-gaussian-k8-s0"
 
@@ -59,8 +62,7 @@ def test_a_nested_student_is_taught_then_nested_and_learns_the_same_rows(
 ) -> None:
     """``nested/…`` is the student of that name, then ``distill nest`` of it, in one command."""
     config = tmp_path / "nested.toml"
-    quick = "epochs = 1\npoints = 2\ncalibration = 16\n"
-    config.write_text(f"[nest]\n{quick}")
+    config.write_text(f"[nest]\n{BRIEF}")
     words = ("train-student", "--run", run_copy, "--config", config, "--epochs", "1")
     shutil.rmtree(run_copy / "students")
     code, out, err = call(*words, "--student", "nested/timm/resnet10t", "--json")
@@ -85,7 +87,7 @@ def test_a_nested_student_is_taught_then_nested_and_learns_the_same_rows(
     assert not load_config(run_copy / "config.toml")["nest"]["student"]
     # what cannot be nested is refused before a student is taught
     shutil.rmtree(run_copy / "students")
-    config.write_text(f'[nest]\n{quick}include = ["convulution"]\n')
+    config.write_text(f'[nest]\n{BRIEF}include = ["convulution"]\n')
     refused_late(call(*words, "--student", "nested/timm/resnet10t"), "nearest: convolution")
     assert not (run_copy / "students").exists()
 
@@ -133,6 +135,32 @@ def test_a_teacher_that_was_to_be_taught_says_what_to_run(run_copy: Path, call: 
 
 def test_python_has_the_same_function() -> None:
     assert "largest rank of a layer" in (distill.nest.__doc__ or "")
+
+
+class Twins(nn.Module):
+    """Mean colours through one matrix, twice: a student of one's own whose layers are tied."""
+
+    def __init__(self, *, dim_out: int) -> None:
+        super().__init__()
+        self.colours = nn.Linear(3, dim_out)
+        self.first, self.second = nn.Linear(dim_out, dim_out), nn.Linear(dim_out, dim_out)
+        self.second.weight = self.first.weight
+
+    def forward(self, prepared: Mapping[str, Tensor]) -> Tensor:
+        rows: Tensor = self.colours(prepared["pixel_values"].mean(dim=(2, 3)))
+        return self.second(self.first(rows).relu())
+
+
+def test_tied_layers_are_refused_before_a_student_is_taught(
+    run_copy: Path, call: Command, tmp_path: Path
+) -> None:
+    config = tmp_path / "twins.toml"
+    config.write_text(f"[student]\noptions = {{}}\n[nest]\n{BRIEF}include = ['*first']\n")
+    words = ("train-student", "--run", run_copy, "--config", config, "--epochs", "1")
+    answer = call(*words, "--student", f"nested/{__name__}:Twins")
+    told = "body.first.weight is tied to body.second.weight"
+    refused_late(answer, told, "leave it out with '!body.first' in include")
+    assert not list((run_copy / "students").glob("*Twins*"))
 
 
 def refused_late(answer: tuple[int, str, str], *parts: str) -> None:

@@ -126,20 +126,15 @@ def _nesting(opened: Opened, lesson: "Lesson", settings: StudentConfig) -> NestC
     """
     from distill.identity import blueprint_of
     from students import build
-    from students.nested import SurgeryError, select
+    from students.nested import PRESETS, holds_a_matrix, select
 
     network = build(blueprint_of(opened.dataset, lesson, settings))
-
-    def finds(preset: str) -> bool:
-        try:
-            return bool(select(network, preset).layers)
-        except SurgeryError:
-            return False
-
+    layers = [(name, layer) for name, layer in network.named_modules() if holds_a_matrix(layer)]
     nest = opened.config.nest
     include = nest.include
     if include == NestConfig().include:
-        include = tuple(preset for preset in NESTABLE if finds(preset)) or include
+        there = (word for word in NESTABLE if any(PRESETS[word](*layer) for layer in layers))
+        include = tuple(there) or include
     select(network, include)
     targets = "projected" if settings.way == "subspace" else "labels"
     return nest.model_copy(update={"include": include, "targets": targets})

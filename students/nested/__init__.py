@@ -45,7 +45,7 @@ from students.nested.path import (
     uniform_path,
     useful_ranks,
 )
-from students.nested.presets import PRESETS
+from students.nested.presets import PRESETS, holds_a_matrix
 from students.nested.ranks import (
     Ranks,
     nested_layers,
@@ -121,6 +121,7 @@ __all__ = [
     "gauge",
     "greedy_path",
     "held_norms",
+    "holds_a_matrix",
     "load",
     "load_norms",
     "materialise",

@@ -104,7 +104,7 @@ def _holders(network: nn.Module) -> dict[int, list[str]]:
 def _refuse(name: str, layer: nn.Module, holders: Mapping[int, list[str]]) -> None:
     """``SurgeryError`` for what the user must decide on."""
     if isinstance(layer, NestedLayer):
-        raise SurgeryError(f"{name} is nested already; leave it out by include=(…, '!{name}')")
+        raise SurgeryError(f"{name} is nested already; leave it out with '!{name}' in include")
     weight = layer.weight
     if _quantised(weight):
         kind = weight.dtype if isinstance(weight, Tensor) else type(layer).__name__
@@ -117,7 +117,7 @@ def _refuse(name: str, layer: nn.Module, holders: Mapping[int, list[str]]) -> No
         if others:
             raise SurgeryError(
                 f"{name}.{own} is tied to {', '.join(others)}, and nesting would part them; leave "
-                f"it out by include=(…, '!{name}'), or untie them first"
+                f"it out with '!{name}' in include, or untie them first"
             )
     if isinstance(weight, Tensor) and not weight.isfinite().all():
         raise SurgeryError(f"{name}: NaN or infinity among its weights; nest a sound network")
