@@ -148,7 +148,8 @@ class Twins(nn.Module):
 
     def forward(self, prepared: Mapping[str, Tensor]) -> Tensor:
         rows: Tensor = self.colours(prepared["pixel_values"].mean(dim=(2, 3)))
-        return self.second(self.first(rows).relu())
+        found: Tensor = self.second(self.first(rows).relu())
+        return found
 
 
 def test_tied_layers_are_refused_before_a_student_is_taught(
