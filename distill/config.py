@@ -318,7 +318,7 @@ class NestConfig(Section):
 class FrontierConfig(Section):
     """Accuracy of a nested network against budget and time, beside its rivals."""
 
-    rivals: tuple[str, ...] = ("svd", "whitened", "one-rank", "width", "half")
+    rivals: tuple[str, ...] = ("svd", "whitened", "one-rank", "width", "half", "longer")
     points: Positive = 12  # at least so many budgets of a network that has several
     budgets: tuple[Share, ...] = (0.35, 0.5)  # among them these, where they are in reach
     seeds: Positive = 3  # of the nested network

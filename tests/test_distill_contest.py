@@ -82,9 +82,7 @@ def test_shares_and_parameters_are_those_of_the_networks_that_run() -> None:
 def test_each_rival_is_what_it_says() -> None:
     one = ground()
     made = {name: make(one, MANY) for name, make in RIVALS.items()}
-    assert [made[n].seeds for n in ("svd", "whitened", "one-rank", "width", "half")] == [
-        1, 1, 1, 2, 2,
-    ]  # fmt: skip
+    assert [made[n].seeds for n in RIVALS] == [1, 1, 1, 2, 2, 2]  # fmt: skip
     for name in ("svd", "whitened"):
         runner = made[name].runner("", 0)
         assert runner.lessons == ()
@@ -102,6 +100,11 @@ def test_each_rival_is_what_it_says() -> None:
     half = made["half"].runner("", 0)
     assert len(list(half.network.get_submodule("blocks").children())) == 1
     assert 0.5 < half.spots[0].share < 0.56
+    longer = made["longer"].runner("", 1)
+    assert longer.network is not one.dense  # which stays as it is
+    assert (longer.spots[0].share, longer.spots[0].trained, longer.lessons) == (1.0, True, (None,))
+    for name, value in longer.network.state_dict().items():
+        torch.testing.assert_close(value, one.dense.state_dict()[name])
 
 
 class Narrowing(nn.Module):
@@ -119,7 +122,7 @@ class Narrowing(nn.Module):
 
 def test_why_a_rival_cannot_be_made_is_said() -> None:
     one = ground()
-    assert [why_not(name, one) for name in RIVALS] == [""] * 5
+    assert [why_not(name, one) for name in RIVALS] == [""] * 6
     other = ground(dense=Narrowing())
     whys = {name: why_not(name, other) for name in RIVALS}
     assert "no MLP block of this Narrowing is known" in whys["width"]

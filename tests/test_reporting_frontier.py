@@ -106,6 +106,18 @@ def test_times_at_half_of_the_flops_are_told_in_shares_of_dense() -> None:
     assert "A budget of 35.0 % of dense FLOPs, of which it takes 30.0 %:" in told
 
 
+def test_what_more_teaching_alone_gives_stands_beside_the_budget() -> None:
+    found = frontier()
+    assert "taught as long" not in " ".join(shown(found))
+    longer = curve("longer", point(1.0, 0.92), area=None, falls=None)
+    beside = dataclasses.replace(found, curves=(*found.curves, longer))
+    assert "0.5× its time at batch 32; dense, taught as long, has 92.0 %." in " ".join(
+        shown(beside)
+    )
+    limits = " ".join(frontier_document(beside, "A title").words.limits)
+    assert "had 120 updates more, as longer had, which is dense too." in limits
+
+
 def test_the_dearest_point_that_a_budget_pays_for() -> None:
     ours = frontier().curves[0]
     found = [nearest(ours, budget) for budget in (0.2, 0.3, 0.49, 0.5, 1.0)]

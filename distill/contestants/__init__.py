@@ -7,7 +7,7 @@ from typing import final
 from distill.contest import Contestant
 from distill.contestants.ground import Ground
 from distill.contestants.nested import Dense, Nested
-from distill.contestants.rivals import Half, OneRank, Truncated
+from distill.contestants.rivals import LONGER, Half, Longer, OneRank, Truncated
 from distill.contestants.widths import Width
 from students.nested import SurgeryError, count_flops
 from students.nested.rivals import first_half
@@ -49,6 +49,10 @@ def _half(ground: Ground, many: Many) -> Contestant:
     return Half(ground=ground, seeds=many.seeds)
 
 
+def _longer(ground: Ground, many: Many) -> Contestant:
+    return Longer(ground=ground, seeds=many.seeds)
+
+
 def why_not(name: str, ground: Ground) -> str:
     """Why a rival cannot be made of this network, or nothing."""
     try:
@@ -78,4 +82,5 @@ RIVALS: dict[str, Callable[[Ground, Many], Contestant]] = {
     "one-rank": _one_rank,
     "width": _width,
     "half": _half,
+    LONGER: _longer,
 }

@@ -1,5 +1,6 @@
-"""Rivals of a nested network that have its ranks, or half of the layers."""
+"""Rivals of a nested network: of its ranks, of half of the layers, or dense and taught as long."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -18,6 +19,7 @@ from students import count_parameters
 from students.nested import count_flops
 from students.nested.rivals import factored, first_half, truncated
 
+LONGER = "longer"
 FULL = 0.999  # shares from here on are the dense network's
 
 
@@ -127,5 +129,34 @@ class Half:
             share=share,
             parameters=count_parameters(network),
             trained=True,
+        )
+        return Runner(network=network, choose=choose_nothing, spots=(spot,), lessons=(None,))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Longer:
+    """The dense network with the lesson that all others get: what more teaching alone gives."""
+
+    ground: Ground
+    seeds: int
+    name: str = LONGER
+    about: str = "the dense network, taught as all others"
+    timed: bool = False
+
+    def parts(self) -> Sequence[str]:
+        """One network."""
+        return ("",)
+
+    def made_by(self) -> Mapping[str, Any]:
+        """Nothing but what all share."""
+        return {}
+
+    def runner(self, part: str, seed: int) -> Runner:
+        """A copy of the dense network, to be taught."""
+        del part, seed
+        network = copy.deepcopy(self.ground.dense).requires_grad_(True)
+        spot = Spot(
+            setting=None, budget=1.0, share=1.0, parameters=count_parameters(network), trained=True
         )
         return Runner(network=network, choose=choose_nothing, spots=(spot,), lessons=(None,))

@@ -17,6 +17,7 @@ from distill.reporting.text import (
     told_difference,
 )
 
+LONGER = "longer"  # the rival that is the dense network, taught as all others
 TOLD = (0.5, 0.35)  # budgets that sentences are about, where they were measured
 
 
@@ -100,11 +101,18 @@ def _at(found: Frontier, budget: float, point: FrontierPoint) -> str:
         if one.batch in dense
     )
     taken = "" if budget - point.share < 0.001 else f", of which it takes {percent(point.share)} %"
+    longer = _longer(found)
+    taught = f"; dense, taught as long, has {percent(longer)} %" if longer is not None else ""
     return (
         f"A budget of {percent(budget)} % of dense FLOPs{taken}: "
         f"{told_difference(point.difference)} against dense"
-        f"{f', in {times}' if times else ''}."
+        f"{f', in {times}' if times else ''}{taught}."
     )
+
+
+def _longer(found: Frontier) -> float | None:
+    """Accuracy of the dense network that was taught as all others; None where there is none."""
+    return next((one.points[0].accuracy.mean for one in found.curves if one.name == LONGER), None)
 
 
 def _areas(found: Frontier) -> Iterator[str]:
@@ -165,9 +173,10 @@ def _limits(found: Frontier) -> Iterator[str]:
         yield f"Of one seed alone, whose spread over seeds is not known: {', '.join(alone)}."
     updates = max((curve.updates for curve in found.curves), default=0)
     if updates:
+        beside = "" if _longer(found) is None else f", as {LONGER} had, which is dense too"
         yield (
             f"The dense network is as it was: all that were taught had {count(updates)} updates "
-            "more."
+            f"more{beside}."
         )
     yield (
         f"Areas begin at {percent(found.floor)} % of dense FLOPs, where the last of the curves "
