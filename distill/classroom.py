@@ -34,6 +34,12 @@ from students.nested import (
 from students.nested.training import averaged
 
 
+def alone(objective: NestedRecipe) -> NestedRecipe:
+    """What a network of one setting learns where others learn by this objective."""
+    distill = "none" if objective.distill == "none" else "dense"
+    return replace(objective, distill=distill, weighing="equal")
+
+
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classroom:
@@ -62,10 +68,7 @@ class Classroom:
         A network of one has no anchor beside it: it learns from the dense network what variants
         learn from the anchor, and there is nothing to weigh.
         """
-        if settings > 1:
-            return self.objective
-        distill = "none" if self.objective.distill == "none" else "dense"
-        return replace(self.objective, distill=distill, weighing="equal")
+        return alone(self.objective) if settings == 1 else self.objective
 
     def teach(
         self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]

@@ -90,6 +90,7 @@ COMMANDS = (
     Command("compare-students", pipeline.compare_students),
     Command("nest", pipeline.nest),
     Command("frontier", pipeline.frontier),
+    Command("nest-lm", pipeline.nest_lm),
     Command("report", pipeline.report),
     Command("import", pipeline.import_features),
     Command("export", pipeline.export),

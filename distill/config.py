@@ -330,6 +330,14 @@ class FrontierConfig(Section):
     seconds: PositiveFloat = 300.0  # of timing at a batch size, as long as 3 rounds take less
 
 
+class LanguageConfig(Section):
+    """A causal language model that is nested (``nest-lm``)."""
+
+    model: str = ""  # a folder of transformers, or a hub name
+    tokens: Annotated[int, Field(ge=2)] = 256  # of a window
+    label_weight: Weight = 0.0  # of the next tokens, beside what the dense model says of them
+
+
 class ComputeConfig(Section):
     """Where the work is done. Changes no result beyond rounding."""
 
@@ -358,6 +366,7 @@ class Config(Section):
     compare: CompareConfig = CompareConfig()
     nest: NestConfig = NestConfig()
     frontier: FrontierConfig = FrontierConfig()
+    language: LanguageConfig = LanguageConfig()
     compute: ComputeConfig = ComputeConfig()
 
 

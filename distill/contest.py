@@ -7,9 +7,14 @@ or nothing to choose), and those that it is taught at. How all are taught alike 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
+import numpy as np
 from torch import nn
+
+from distill.progress import Progress
+from students import FitResult
 
 Choose = Callable[[nn.Module, Any], None]
 
@@ -44,6 +49,36 @@ class Runner:
     lessons: tuple[Any, ...] = ()  # none: it is taught nothing, or was taught already …
     taught: int = 0  # … with so many updates
     prepare: Callable[[nn.Module, Sequence[Any]], None] = _nothing
+
+
+@runtime_checkable
+class Room(Protocol):
+    """Where all networks of a frontier learn and answer the same rows."""
+
+    @property
+    def made_by(self) -> Mapping[str, Any]:
+        """What decides every result beside a contestant's own."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where networks run."""
+        ...
+
+    @property
+    def progress(self) -> Progress:
+        """Who is told."""
+        ...
+
+    def teach(
+        self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]
+    ) -> FitResult:
+        """Train the runner's network in ``folder``, or go on there."""
+        ...
+
+    def answer(self, runner: Runner, split: str) -> np.ndarray:
+        """What it says of each row of a split at each of its spots: (spots, rows, …)."""
+        ...
 
 
 @runtime_checkable

@@ -7,11 +7,9 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 
-from distill.classroom import Classroom
 from distill.config import fingerprint
-from distill.contest import Contestant
+from distill.contest import Contestant, Room
 from distill.findings import Record
 from distill.runs import recall, remember
 from students import read_tensors, write_tensors
@@ -43,14 +41,14 @@ class Answered(Record):
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """Classes that one network says at each of its spots, by split."""
+    """What one network says of each row at each of its spots, by split: of classes, which one."""
 
     answered: Answered
-    predicted: Mapping[str, Int64[np.ndarray, "spots rows"]]
+    predicted: Mapping[str, np.ndarray]  # (spots, rows, …)
 
 
 def answers_of(
-    contestant: Contestant, part: str, seed: int, room: Classroom, folder: Path, *, made_from: str
+    contestant: Contestant, part: str, seed: int, room: Room, folder: Path, *, made_from: str
 ) -> Answers:
     """Read back, or teach and answer, one network; its record is written last.
 

@@ -117,7 +117,7 @@ class Telling(nn.Module):
 
 
 def operate(
-    network: Classifier,
+    network: nn.Module,
     calibration: Batches,
     settings: NestConfig,
     *,
@@ -198,10 +198,12 @@ def trials_of(
     example: tuple[dict[str, Tensor]],
     calibration: Batches,
     settings: NestConfig,
+    *,
+    batch: int = BATCH,
 ) -> Trials:
     """Ranks worth trying: those of ``settings.candidates`` a layer that cost less than any above.
 
-    ``example`` is the one whose FLOPs are counted.
+    ``example`` is the one whose FLOPs are counted; calibration batches have ``batch`` rows.
     """
     costs = dense_costs(network, example)
     layers = nested_layers(network).items()
@@ -214,7 +216,7 @@ def trials_of(
     }
     return Trials(
         network=network,
-        batches=calibration[: -(-settings.probe // BATCH)],
+        batches=calibration[: -(-settings.probe // batch)],
         ranks=ranks,
         costs=costs,
         measured_at=measured_at(example[0]),

@@ -197,6 +197,38 @@ class FrontierOptions(ComputeOptions, total=False):
     repeats: int
 
 
+class LanguageOptions(ComputeOptions, total=False):
+    """Options of ``nest-lm``; lists may be given as text with commas."""
+
+    model: str
+    data: str
+    text_columns: str
+    limit: int
+    tokens: int
+    name: str
+    include: str | list[str]
+    init: str
+    calibration: int
+    points: int
+    ranks: str | list[int]
+    floor: float
+    weighing: str
+    sampling: str
+    distill: str
+    label_weight: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    precision: str
+    seed: int
+    rivals: str | list[str]
+    budgets: str | list[float]
+    seeds: int
+    rival_seeds: int
+    tolerance: float
+    repeats: int
+
+
 class RunOptions(TeacherOptions, total=False):
     """Options of ``run``."""
 
@@ -405,6 +437,18 @@ FRONTIER = {
     ),
     "repeats": Option("rounds of timed calls; 0 times nothing", ("frontier.repeats",)),
 }
+LANGUAGE = {
+    **FRONTIER,
+    **NEST,
+    "model": Option("a causal language model: a folder, or a hub name", ("language.model",)),
+    "data": Option("texts or token ids: parquet:FILES, json:FILES, a hub name", ("data.name",)),
+    "tokens": Option("tokens of a window", ("language.tokens",)),
+    "label_weight": Option("weight of the next tokens themselves", ("language.label_weight",)),
+    "calibration": Option("training windows that it is calibrated on", ("nest.calibration",)),
+    "epochs": Option("passes over the training windows", ("nest.epochs",)),
+    "batch_size": Option("windows a batch", ("nest.batch_size",)),
+    "tolerance": Option("share by which perplexity may rise", ("frontier.tolerance",)),
+}
 RUN = {
     "epochs": Option("passes of the student over the training examples", ("student.epochs",)),
     "seed": Option(
@@ -421,6 +465,7 @@ SPECIAL = {
     "compare_students": COMPARE,
     "frontier": FRONTIER,
     "nest": NEST,
+    "nest_lm": LANGUAGE,
 }
 # settings that are lists; one value alone, or a text with commas, will do
 LISTED = ("data.text_columns", "sweep.kinds", "compare.methods", "nest.include", "frontier.rivals")

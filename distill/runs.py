@@ -153,6 +153,11 @@ class Run:
         return self.folder / "frontier.json"
 
     @property
+    def language(self) -> Path:
+        """Finding of ``nest-lm``."""
+        return self.folder / "language.json"
+
+    @property
     def costs(self) -> Path:
         """Measured sizes and latencies."""
         return self.folder / "costs.json"

@@ -262,6 +262,25 @@ def _frontier(found: f.Frontier) -> str:
     return "\n".join([table(header, rows), "", *shown(found), *found.notes])
 
 
+def _language(found: f.LanguageFrontier) -> str:
+    from distill.reporting import told_language
+
+    rows = [
+        (
+            name,
+            f"{100 * point.share:.1f}",
+            f"{point.perplexity:.4g}",
+            f"{point.divergence:.3f}",
+            "yes" if point.trained else "no",
+            ", ".join(f"{one.seconds * 1e3:.1f} ms" for one in point.latencies),
+        )
+        for name, points in [("dense", (found.dense,)), *((c.name, c.points) for c in found.curves)]
+        for point in points
+    ]
+    header = ("network", "FLOPs %", "perplexity", "KL to dense", "trained", "time")
+    return "\n".join([table(header, rows), "", *told_language(found), *found.notes])
+
+
 def _comparison(found: f.Comparison) -> str:
     from distill.reporting import verdicts
 
@@ -408,6 +427,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     f.Students: _students,
     f.Comparison: _comparison,
     f.Frontier: _frontier,
+    f.LanguageFrontier: _language,
     f.Fixed: _fixed,
     f.Reported: _reported,
     f.Exported: _exported,

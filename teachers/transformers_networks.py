@@ -52,7 +52,7 @@ class PrepareProcessed:
 def build(request: Request) -> Built:
     """An encoder with its tokenizer or image processor."""
     name = f"hf/{request.name}"
-    with _quiet(), fetching(name), _told(name):
+    with quiet(), fetching(name), told(name):
         config = _config(request)
         image = _reads_images(config)
         network, head = _network(request, config)
@@ -75,7 +75,7 @@ def build(request: Request) -> Built:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the library's load reports and bars; what matters of them is an error here."""
     from transformers.utils import logging
 
@@ -91,7 +91,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
+def told(name: str) -> Iterator[None]:
     """What transformers refuses, as one line."""
     import pickle
 
@@ -167,7 +167,7 @@ def _drop_pooler(network: nn.Module) -> None:
         network.pooler = None  # type: ignore[assignment]
 
 
-def _precision() -> dict[str, torch.dtype]:
+def precision() -> dict[str, torch.dtype]:
     """Ask for float32: transformers 5 loads what the file has. The argument has two names."""
     import transformers
 
@@ -181,7 +181,7 @@ def _pretrained(request: Request, config: Any, *, keep_pooler: bool) -> nn.Modul
 
     network: nn.Module
     network, info = AutoModel.from_pretrained(
-        request.name, config=config, output_loading_info=True, **_precision()
+        request.name, config=config, output_loading_info=True, **precision()
     )
     missing = sorted(info["missing_keys"])
     if not keep_pooler:
@@ -206,7 +206,7 @@ def _with_classifier(request: Request, config: Any) -> tuple[nn.Module, nn.Linea
     from transformers import AutoModelForSequenceClassification
 
     whole = AutoModelForSequenceClassification.from_pretrained(
-        request.name, config=config, **_precision()
+        request.name, config=config, **precision()
     ).eval()
     network: nn.Module = whole.base_model
     head = getattr(whole, "classifier", None)

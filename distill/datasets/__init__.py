@@ -9,6 +9,7 @@ from distill.datasets.labels import MISSING, Labels, encode_labels
 from distill.datasets.paths import digest_of
 from distill.datasets.registry import FORMATS, load_dataset, load_pool
 from distill.datasets.splits import SPLIT_STRIDE, SPLITS, assemble, carve, split_ids
+from distill.datasets.windows import Windows, load_windows
 
 __all__ = [
     "FORMATS",
@@ -28,6 +29,7 @@ __all__ = [
     "Source",
     "Split",
     "UnknownDatasetError",
+    "Windows",
     "assemble",
     "carve",
     "digest_of",
@@ -35,6 +37,7 @@ __all__ = [
     "find_labels",
     "load_dataset",
     "load_pool",
+    "load_windows",
     "open_rows",
     "open_table",
     "read_column",

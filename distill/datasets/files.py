@@ -20,6 +20,7 @@ from distill.datasets.roles import chosen_roles
 from distill.datasets.tables import TableRows, input_rows, table_source
 from distill.errors import first_line
 
+JSON = (".json", ".jsonl", ".ndjson")
 DELIMITERS = ",;\t|"
 TABLES = {
     ".parquet": "parquet",
@@ -45,7 +46,7 @@ def load_csv(place: str, config: DataConfig) -> Source:
 
 def load_json(place: str, config: DataConfig) -> Source:
     """JSON files: one object a line, or one list of objects."""
-    files = existing_files(place, (".json", ".jsonl", ".ndjson"), "json:PATH")
+    files = existing_files(place, JSON, "json:PATH")
     return _load("json", files, config, _no_options)
 
 
@@ -56,6 +57,27 @@ def open_table(file: Path, config: DataConfig) -> TableRows:
     builder = TABLES[file.suffix.lower()]
     options = _csv_options(file) if builder == "csv" else {}
     return input_rows(_table(builder, file, options), str(file), config)
+
+
+def open_columns(config: DataConfig, name: str) -> dict[str, tuple[list[Any], str]] | None:
+    """All values of a column in each split of parquet or JSON files, and where they are from.
+
+    None for data of another form, and where the column is not in all of the files.
+    """
+    kind, _, place = config.name.partition(":")
+    endings = {"parquet": (".parquet",), "json": JSON, "jsonl": JSON}.get(kind)
+    if endings is None:
+        return None
+    builder = "parquet" if kind == "parquet" else "json"
+    roles = split_files(existing_files(place, endings, f"{kind}:PATH"), config)
+    found: dict[str, tuple[list[Any], str]] = {}
+    for role, files in roles.items():
+        tables = [_table(builder, file, {}) for file in files]
+        if any(name not in table.features for table in tables):
+            return None
+        values = [value for table in tables for value in table[name]]
+        found[role] = values, ", ".join(map(str, files))
+    return found
 
 
 def _load(

@@ -15,6 +15,7 @@ from distill.findings.compared import (
     Way,
 )
 from distill.findings.frontier import Falls, Frontier, FrontierCurve, FrontierPoint, Picked
+from distill.findings.language import LanguageCurve, LanguageFrontier, LanguagePick, LanguagePoint
 from distill.findings.made import (
     Extracted,
     ExtractedSplit,
@@ -92,6 +93,10 @@ __all__ = [
     "Heads",
     "Info",
     "Interval",
+    "LanguageCurve",
+    "LanguageFrontier",
+    "LanguagePick",
+    "LanguagePoint",
     "Latency",
     "Nested",
     "NestedPoint",

@@ -4,6 +4,7 @@ from distill.options import documented
 from distill.pipeline.budgeting import frontier
 from distill.pipeline.comparing import compare_students
 from distill.pipeline.exporting import export
+from distill.pipeline.language import load_nested_lm, nest_lm
 from distill.pipeline.learning import train_head, train_student
 from distill.pipeline.looking import (
     doctor,
@@ -32,8 +33,10 @@ __all__ = [
     "frontier",
     "import_features",
     "info",
+    "load_nested_lm",
     "load_predictor",
     "nest",
+    "nest_lm",
     "plan",
     "predict",
     "project",

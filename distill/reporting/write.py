@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.findings import Comparison, FindingError, Frontier, Report, Sweep
+from distill.findings import Comparison, FindingError, Frontier, LanguageFrontier, Report, Sweep
 from distill.reporting.comparisons import comparison_document
 from distill.reporting.derived import derive, with_derived
 from distill.reporting.document import compose
 from distill.reporting.frontiers import frontier_document
+from distill.reporting.language import language_document
 from distill.reporting.markdown import to_markdown
 from distill.reporting.page import to_html
 from distill.reporting.sweeps import sweep_document
@@ -55,6 +56,13 @@ def write_frontier(found: Frontier, folder: Path, *, title: str) -> None:
     document = frontier_document(found, title)
     _write(folder / "frontier.md", to_markdown(document))
     _write(folder / "frontier.html", to_html(document))
+
+
+def write_language(found: LanguageFrontier, folder: Path, *, title: str) -> None:
+    """Write ``language.md`` and, last, ``language.html``."""
+    document = language_document(found, title)
+    _write(folder / "language.md", to_markdown(document))
+    _write(folder / "language.html", to_html(document))
 
 
 def load_report(path: Path) -> Report:

@@ -4,34 +4,28 @@ Every network is taught, or read back, and answers the validation and the test r
 its budgets; then all are timed in turn. What is picked is picked on validation.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from distill.classroom import Classroom
 from distill.config import FrontierConfig, fingerprint
-from distill.contest import Contestant, Runner
+from distill.contest import Contestant
 from distill.contest_answers import Answers, Place, answers_of
 from distill.contest_curves import (
     SAME,
     Heard,
-    Times,
-    Timing,
     curve_of,
     picked_of,
     points_of,
 )
+from distill.contest_times import timed
 from distill.findings import Frontier
 from distill.frontiers import common_floor
-from distill.runs import recall, remember
-from distill.stopwatch import interleaved
 from students.nested import held_norms
-
-TIMES = "times.json"
 
 
 @final
@@ -58,7 +52,10 @@ def frontier(field: Field, room: Classroom, *, folder: Path, settings: FrontierC
     """
     dense = _hear(field.dense, room, folder)
     heard = [_hear(contestant, room, folder) for contestant in field.contestants]
-    times = _times(field, room, folder, settings) if settings.repeats else None
+    times = None
+    if settings.repeats:
+        everyone = (field.dense, *field.contestants)
+        times = timed(everyone, field.inputs, room, folder=folder, settings=settings)
     curves = [one for one in heard if len(one.places) > 1]
     floor = common_floor([one.shares for one in curves]) if curves else 1.0
     reports = tuple(
@@ -139,60 +136,3 @@ def _notes(heard: Sequence[Heard]) -> Iterator[str]:
     for one in heard:
         for note in dict.fromkeys(note for answered in one.answered for note in answered.notes):
             yield f"{one.contestant.name}: {note}"
-
-
-# --- time -----------------------------------------------------------------------------------------
-
-
-def _times(field: Field, room: Classroom, folder: Path, settings: FrontierConfig) -> Times:
-    """Time every network that has layers of its own, all in turn; read back where that was done."""
-    timed = [one for one in (field.dense, *field.contestants) if one.timed]
-    threads = torch.get_num_threads() if room.device == "cpu" else 0
-    made_from = fingerprint(
-        dict(room.made_by), [(one.name, one.made_by()) for one in timed], room.device, threads,
-        settings.model_dump(include={"batches", "repeats"}),
-    )  # fmt: skip
-    earlier = recall(folder / TIMES, Times, made_from=made_from)
-    if earlier is not None:
-        return earlier
-    room.progress.say("all networks are timed in turn")
-    runners = [(one.name, one.runner(part, 0)) for one in timed for part in one.parts()]
-    timings: list[Timing] = []
-    for batch in settings.batches:
-        inputs = _batch(field.inputs, batch, room.device)
-        calls = {
-            (name, spot.share): _call(runner, spot.setting, inputs, room.device)
-            for name, runner in runners
-            for spot in runner.spots
-        }
-        for _, runner in runners:
-            runner.network.to(room.device).eval()
-            runner.prepare(runner.network, [spot.setting for spot in runner.spots])
-        with torch.inference_mode():
-            found = interleaved(calls, repeats=settings.repeats, seconds=settings.seconds)
-        timings += [
-            Timing(name=name, share=share, batch=batch, seconds=seconds)
-            for (name, share), seconds in found.items()
-        ]
-    times = Times(timings=tuple(timings), device=room.device, threads=threads)
-    remember(folder / TIMES, times, made_from=made_from)
-    return times
-
-
-def _call(runner: Runner, setting: Any, inputs: Any, device: str) -> Any:
-    def ready() -> None:
-        runner.choose(runner.network, setting)
-
-    def call() -> None:
-        runner.network(inputs)
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-
-    return ready, call
-
-
-def _batch(inputs: Mapping[str, torch.Tensor], batch: int, device: str) -> dict[str, torch.Tensor]:
-    return {
-        name: tensor[torch.arange(batch) % len(tensor)].to(device)
-        for name, tensor in inputs.items()
-    }

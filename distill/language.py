@@ -1,0 +1,153 @@
+"""How a language model is taught its ranks, and what each budget of it is worth.
+
+Everything is told of windows of tokens, as far as a token has one after it. The dense network
+answers beside what is taught, so that no answers of a large vocabulary are kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from distill.classroom import alone
+from distill.contest import Runner
+from distill.nesting import learning_of
+from distill.progress import LiveTraining, Progress
+from students import Evaluation, FitResult, MemoryFeed, Recipe, fit
+from students.nested import NestedRecipe, RankPasses
+from students.nested.training import averaged
+
+UNTOLD = -100  # the label of a place that has no token after it
+FIGURES = ("surprise", "divergence", "right", "agreed")  # of a window
+SURPRISE, DIVERGENCE, RIGHT, AGREED = range(len(FIGURES))
+JUDGED: Final = 8  # windows at a time when nothing is learned
+
+Windows = Int64[np.ndarray, "windows tokens"]
+Told = Float64[np.ndarray, "spots windows figures"]
+
+
+def feed_of(windows: Windows) -> MemoryFeed:
+    """Windows as batches without targets."""
+    return MemoryFeed({"input_ids": torch.from_numpy(windows)}, {})
+
+
+def next_tokens(windows: Int64[Tensor, "rows tokens"]) -> Int64[Tensor, "rows tokens"]:
+    """The token after each; the last of a window has none."""
+    found = torch.roll(windows, -1, dims=1)
+    found[:, -1] = UNTOLD
+    return found
+
+
+def figures(
+    logits: Tensor, dense: Tensor, windows: Int64[Tensor, "rows tokens"]
+) -> Float64[np.ndarray, "rows figures"]:
+    """Means over the places of each window that have a token after them.
+
+    Of -log p(next token), of KL(dense ‖ found), of whether the next token is the likeliest, and of
+    whether dense has the same likeliest one.
+    """
+    found, wanted = (functional.log_softmax(x[:, :-1].float(), dim=-1) for x in (logits, dense))
+    after = windows[:, 1:]
+    surprise = -found.gather(-1, after[..., None])[..., 0]
+    divergence = (wanted.exp() * (wanted - found)).sum(dim=-1)
+    first = found.argmax(dim=-1)
+    parts = (surprise, divergence, first == after, first == wanted.argmax(dim=-1))
+    return torch.stack([part.double().mean(dim=1) for part in parts], dim=1).cpu().numpy()
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LanguageRoom:
+    """What all networks of a frontier of language models learn and answer."""
+
+    windows: Mapping[str, Windows]  # train, validation, test
+    dense: nn.Module  # on the device, in evaluation
+    recipe: Recipe
+    objective: NestedRecipe
+    made_by: Mapping[str, Any]  # what decides every result beside a contestant's own
+    device: str
+    progress: Progress
+
+    def objective_of(self, settings: int) -> NestedRecipe:
+        """The objective of a network of so many settings."""
+        return alone(self.objective) if settings == 1 else self.objective
+
+    def teach(
+        self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]
+    ) -> FitResult:
+        """Train the runner's network in ``folder``, or go on there; epochs chosen on validation."""
+        recipe = replace(self.recipe, seed=self.recipe.seed + seed)
+        objective = self.objective_of(len(runner.lessons))
+        rows = len(self.windows["train"])
+        network = runner.network.to(self.device)
+        learning = learning_of(
+            network, objective, settings=len(runner.lessons), rows=rows, recipe=recipe
+        )
+        feed = feed_of(self.windows["train"])
+        with self.progress.task(folder.name, total=rows * recipe.epochs, unit="windows") as bar:
+            live = LiveTraining(self.progress, bar)
+            return fit(
+                learning,
+                feed=MemoryFeed(feed.inputs, self._targets(objective)),
+                loss=RankPasses(learning, runner.lessons, choose=runner.choose),
+                evaluate=lambda _: self._evaluate(runner),
+                recipe=recipe,
+                folder=folder,
+                settings={**self.made_by, **made_by},
+                device=self.device,
+                on_rows=bar,
+                on_loss=live.loss,
+                on_epoch=live.epoch,
+                on_note=self.progress.say,
+            )
+
+    def _targets(self, objective: NestedRecipe) -> dict[str, Any]:
+        """The next tokens, and what the dense network says as it is asked: in no memory."""
+        windows = torch.from_numpy(self.windows["train"])
+
+        @torch.no_grad()
+        def said(rows: Int64[np.ndarray, " rows"]) -> Tensor:
+            logits: Tensor = self.dense({"input_ids": windows[rows].to(self.device)})
+            return logits
+
+        targets: dict[str, Any] = {}
+        if objective.ce_weight:
+            targets["labels"] = lambda rows: next_tokens(windows[rows])
+        if objective.distill == "dense":
+            targets["logits"] = said
+        return targets
+
+    def _evaluate(self, runner: Runner) -> Evaluation:
+        """The mean over the settings that are taught, each by its place."""
+        told = self._told(runner, runner.lessons, "validation")
+        runner.choose(runner.network, runner.lessons[0])
+        return averaged(
+            {
+                str(place): Evaluation(accuracy=float(one[RIGHT]), loss=float(one[SURPRISE]))
+                for place, one in enumerate(told.mean(axis=1))
+            }
+        )
+
+    def answer(self, runner: Runner, split: str) -> Told:
+        """What the network says at each of its spots, each in its quickest form."""
+        runner.network.to(self.device).eval()
+        runner.prepare(runner.network, [spot.setting for spot in runner.spots])
+        return self._told(runner, [spot.setting for spot in runner.spots], split)
+
+    @torch.no_grad()
+    def _told(self, runner: Runner, settings: Sequence[Any], split: str) -> Told:
+        runner.network.eval()
+        found: list[list[np.ndarray]] = [[] for _ in settings]
+        for part in torch.split(torch.from_numpy(self.windows[split]), JUDGED):
+            batch = {"input_ids": part.to(self.device)}
+            dense = self.dense(batch)
+            for place, setting in enumerate(settings):
+                runner.choose(runner.network, setting)
+                found[place].append(figures(runner.network(batch), dense, batch["input_ids"]))
+        return np.stack([np.concatenate(parts) for parts in found])

@@ -1,0 +1,434 @@
+"""``nest-lm``: a causal language model of any budget, taught, and measured beside its rivals.
+
+It is cut first, which is kept (``start.safetensors``), then taught at a few points of its path by
+what the dense network says. Then it and its rivals, each in a folder of its own, answer the
+validation and the test windows once, and all are timed in turn.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from distill.allocator import memory_kept
+from distill.config import FrontierConfig, NestConfig, fingerprint
+from distill.contest import Contestant, Runner
+from distill.contest_answers import Answers, Place, answers_of
+from distill.contest_curves import SAME, Times
+from distill.contest_times import timed
+from distill.contestants import RIVALS, Dense, Ground, Many, Nested, why_not
+from distill.contestants.ground import choose_ranks
+from distill.findings import (
+    Interval,
+    LanguageCurve,
+    LanguageFrontier,
+    LanguagePick,
+    LanguagePoint,
+    Latency,
+)
+from distill.language import (
+    AGREED,
+    DIVERGENCE,
+    JUDGED,
+    RIGHT,
+    SURPRISE,
+    LanguageRoom,
+    Windows,
+)
+from distill.metrics import band
+from distill.nesting import (
+    Batches,
+    digest_of,
+    lessons_of,
+    objective_of,
+    operate,
+    recipe_of,
+    trials_of,
+)
+from distill.progress import Progress
+from distill.whole import set_aside
+from students import plain_settings, same_settings
+from students.nested import NestedPath, SavedNested, attach, fill, read_nested, save_nested, select
+from teachers import Language
+
+FILE, START = "nested.safetensors", "start.safetensors"
+TOKENIZER = "tokenizer"
+# what decides the cut, of the settings
+SURGICAL = (
+    "include", "rank", "ranks", "init", "calibration", "probe", "candidates", "floor", "seed",
+)  # fmt: skip
+
+Surprises = Float64[np.ndarray, "seeds windows"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spoken:
+    """A language model and what it is taught with."""
+
+    language: Language
+    windows: Mapping[str, Windows]
+    data: str
+    fingerprint: str  # of the windows
+    label_weight: float  # of the next tokens, beside what the dense network says
+    notes: Sequence[str] = ()
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Heard:
+    """What one contestant said: places from the smallest share up; (places, seeds, windows, 4)."""
+
+    contestant: Contestant
+    places: tuple[Place, ...]
+    figures: Mapping[str, np.ndarray]
+    answers: tuple[Answers, ...]
+
+
+@memory_kept()
+def nest_lm(
+    spoken: Spoken,
+    *,
+    folder: Path,
+    contest: Path,
+    settings: NestConfig,
+    frontier: FrontierConfig,
+    device: str,
+    progress: Progress,
+    overwrite: bool = False,
+) -> LanguageFrontier:
+    """Nest the model in ``folder``, and measure it beside its rivals in ``contest``.
+
+    Killed or interrupted, the same call goes on; what is finished is read back.
+    ``CheckpointError`` for a folder of other settings, unless ``overwrite``; errors of the surgery
+    as ``students.nested.nest``.
+    """
+    with set_aside(contest, wanted=overwrite), set_aside(folder, wanted=overwrite):
+        return _Study(
+            spoken=spoken,
+            folder=folder,
+            contest=contest,
+            settings=settings,
+            frontier=frontier,
+            device=device,
+            progress=progress,
+        ).finish()
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Study:
+    spoken: Spoken
+    folder: Path
+    contest: Path
+    settings: NestConfig
+    frontier: FrontierConfig
+    device: str
+    progress: Progress
+
+    def finish(self) -> LanguageFrontier:
+        """All of it, from where it stands."""
+        language = self.spoken.language
+        dense = language.speaker.to(self.device).eval().requires_grad_(False)
+        made_by = self._made_by()
+        objective = replace(objective_of(self.settings), ce_weight=self._label_weight())
+        room = LanguageRoom(
+            windows=self.spoken.windows,
+            dense=dense,
+            recipe=recipe_of(self.settings),
+            objective=objective,
+            made_by=made_by,
+            device=self.device,
+            progress=self.progress,
+        )
+        start = self._start(made_by)
+        self.progress.say(start.surgery.as_text())
+        lessons = lessons_of(start.path, self.settings)
+        taught, updates = self._taught(start, lessons, room, made_by)
+        ground = Ground(
+            dense=copy.deepcopy(dense).requires_grad_(True),
+            include=tuple(self.settings.include),
+            calibration=self._calibration(),
+            example=self._example(),
+            path=start.path,
+            lessons=tuple(point.ranks for point in lessons.points),
+            start=lambda: fill(copy.deepcopy(dense).requires_grad_(True), start),
+            taught=lambda: fill(copy.deepcopy(dense), taught),
+            updates=updates,
+            points=self.frontier.points,
+            budgets=self.frontier.budgets,
+        )
+        return self._measured(ground, room, start)
+
+    # --- the cut ----------------------------------------------------------------------------------
+
+    def _calibration(self) -> Batches:
+        """Some training windows, drawn by the seed."""
+        windows = self.spoken.windows["train"]
+        lots = np.random.default_rng([self.settings.seed, 0x6C6D]).permutation(len(windows))
+        chosen = torch.from_numpy(windows[lots[: self.settings.calibration]])
+        parts = torch.split(chosen, JUDGED)
+        return [({"input_ids": part.to(self.device)},) for part in parts]
+
+    def _example(self) -> tuple[dict[str, torch.Tensor]]:
+        """One window, whose FLOPs are counted."""
+        window = torch.from_numpy(self.spoken.windows["train"][:1])
+        return ({"input_ids": window.to(self.device)},)
+
+    def _start(self, made_by: Mapping[str, Any]) -> SavedNested:
+        """The cut network: read back, or made and kept."""
+        file = self.folder / START
+        decisive = {*SURGICAL, "network", "windows"}
+        surgical = {name: value for name, value in made_by.items() if name in decisive}
+        if file.is_file():
+            saved = read_nested(file)
+            same_settings(surgical, saved.card["made_by"], what=f"the network in {self.folder}")
+            return saved
+        network = copy.deepcopy(self.spoken.language.speaker).requires_grad_(True)
+        layers = len(select(network, self.settings.include).layers)
+        calibration = self._calibration()
+        with self.progress.task("nest layers", total=layers, unit="layers") as advance:
+            operate(network, calibration, self.settings, on_layer=advance)
+        trials = trials_of(network, self._example(), calibration, self.settings, batch=JUDGED)
+        if self.settings.ranks:
+            path = trials.alike(self.settings.ranks)
+        else:
+            with self.progress.task("try ranks", total=trials.passes, unit="passes") as advance:
+                path = trials.path(self.settings.floor, on_forward=advance)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_nested(file, network, path=path, card={**self._card(), "made_by": surgical})
+        return read_nested(file)
+
+    # --- learning ---------------------------------------------------------------------------------
+
+    def _taught(
+        self,
+        start: SavedNested,
+        lessons: NestedPath,
+        room: LanguageRoom,
+        made_by: Mapping[str, Any],
+    ) -> tuple[SavedNested, int]:
+        """The taught network, and with how many updates: read back, or taught and kept."""
+        file = self.folder / FILE
+        if file.is_file():
+            saved = read_nested(file)
+            same_settings(made_by, saved.card["made_by"], what=f"the network in {self.folder}")
+            self.progress.say(f"{self.folder.name} is nested already")
+            return saved, int(saved.card["updates"])
+        network = fill(copy.deepcopy(room.dense).requires_grad_(True), start)
+        runner = Runner(
+            network=network,
+            choose=choose_ranks,
+            spots=(),
+            lessons=tuple(point.ranks for point in lessons.points),
+        )
+        result = room.teach(runner, 0, self.folder, made_by={})
+        updates = int(result.history[-1]["step"])
+        attach(network, start.path)
+        tokenizer = self.spoken.language.tokenizer
+        if tokenizer is not None:
+            tokenizer.save_pretrained(str(self.folder / TOKENIZER))
+        told = {
+            **self._card(),
+            "made_by": dict(made_by),
+            "updates": updates,
+            "seconds": result.seconds,
+            "notes": list(result.notes),
+            "lessons": [point.share for point in lessons.points],
+        }
+        save_nested(file, network, path=start.path, card=told)
+        return read_nested(file), updates
+
+    def _label_weight(self) -> float:
+        """Where nothing is distilled, the next tokens are all that there is to learn."""
+        return 1.0 if self.settings.distill == "none" else self.spoken.label_weight
+
+    def _card(self) -> dict[str, Any]:
+        language = self.spoken.language
+        tokens = self.spoken.windows["train"].shape[1]
+        return {"language": dict(language.config), "name": language.name, "tokens": int(tokens)}
+
+    def _made_by(self) -> dict[str, Any]:
+        """All that decides the weights; flat, so that a difference has a name."""
+        unsaid = {"student", "name", "targets", *(() if self.settings.ranks else ("ranks",))}
+        return plain_settings(
+            {
+                **self.settings.model_dump(mode="json", exclude=unsaid),
+                **asdict(recipe_of(self.settings)),
+                "network": digest_of(self.spoken.language.speaker),
+                "windows": self.spoken.fingerprint,
+                "label_weight": self._label_weight(),
+            }
+        )
+
+    # --- measuring --------------------------------------------------------------------------------
+
+    def _measured(self, ground: Ground, room: LanguageRoom, start: SavedNested) -> LanguageFrontier:
+        frontier, spoken = self.frontier, self.spoken
+        left_out = {name: why for name in frontier.rivals if (why := why_not(name, ground))}
+        notes = [f"{name} is left out: {why}" for name, why in left_out.items()]
+        for note in notes:
+            self.progress.say(note)
+        many = Many(seeds=frontier.rival_seeds, networks=frontier.rank_networks)
+        everyone: list[Contestant] = [
+            Dense(ground=ground),
+            Nested(ground=ground, seeds=frontier.seeds),
+            *(RIVALS[name](ground, many) for name in frontier.rivals if name not in left_out),
+        ]
+        dense, *heard = [self._hear(one, room) for one in everyone]
+        times = None
+        if frontier.repeats:
+            inputs = ground.example[0]
+            times = timed(everyone, inputs, room, folder=self.contest, settings=frontier)
+        return LanguageFrontier(
+            name=self.folder.name,
+            model=spoken.language.name,
+            data=spoken.data,
+            tokens=int(spoken.windows["train"].shape[1]),
+            vocabulary=spoken.language.vocabulary,
+            rows={name: len(windows) for name, windows in spoken.windows.items()},
+            layers=len(start.surgery.layers),
+            dense_flops=ground.flops,
+            device=self.device,
+            threads=times.threads if times else 0,
+            dense=_points(dense, dense, None, times)[0],
+            curves=tuple(
+                _curve(one, dense, heard[0] if at else None, times) for at, one in enumerate(heard)
+            ),
+            picked=_picked(heard[0], dense, frontier.tolerance),
+            surgery=start.surgery.as_text(),
+            seconds=sum(one.answered.seconds for each in heard for one in each.answers),
+            notes=(*spoken.notes, *notes, *_notes(heard)),
+        )
+
+    def _hear(self, contestant: Contestant, room: LanguageRoom) -> Heard:
+        """All parts and seeds of a contestant, their places in one row."""
+        found: list[list[Answers]] = []
+        for seed in range(contestant.seeds):
+            found.append([])
+            for part in contestant.parts():
+                name = f"{contestant.name}{f'-{part}' if part else ''}-s{seed}".replace(" ", "-")
+                made_from = fingerprint(dict(room.made_by), name, contestant.made_by())
+                found[-1].append(
+                    answers_of(
+                        contestant, part, seed, room, self.contest / name, made_from=made_from
+                    )
+                )
+        places = [place for answers in found[0] for place in answers.answered.places]
+        order = sorted(range(len(places)), key=lambda at: places[at].share)
+        figures = {
+            split: np.stack(
+                [np.concatenate([a.predicted[split] for a in seed])[order] for seed in found],
+                axis=1,
+            )
+            for split in ("validation", "test")
+        }
+        return Heard(
+            contestant=contestant,
+            places=tuple(places[at] for at in order),
+            figures=figures,
+            answers=tuple(answers for seed in found for answers in seed),
+        )
+
+
+def _notes(heard: Sequence[Heard]) -> list[str]:
+    told = [
+        (one.contestant.name, n) for one in heard for a in one.answers for n in a.answered.notes
+    ]
+    return [f"{name}: {note}" for name, note in dict.fromkeys(told)]
+
+
+# --- what it comes to -----------------------------------------------------------------------------
+
+
+def _curve(one: Heard, dense: Heard, nested: Heard | None, times: Times | None) -> LanguageCurve:
+    return LanguageCurve(
+        name=one.contestant.name,
+        about=one.contestant.about,
+        seeds=one.contestant.seeds,
+        trainings=sum(answers.answered.updates > 0 for answers in one.answers),
+        updates=max(answers.answered.updates for answers in one.answers),
+        points=_points(one, dense, nested, times),
+    )
+
+
+def _points(
+    one: Heard, dense: Heard, nested: Heard | None, times: Times | None
+) -> tuple[LanguagePoint, ...]:
+    found = []
+    full = dense.figures["test"][0, :, :, SURPRISE]
+    for place, said in zip(one.places, one.figures["test"], strict=True):
+        surprises = said[..., SURPRISE]
+        theirs = None if nested is None else _paid(nested, place.share)
+        found.append(
+            LanguagePoint(
+                budget=place.budget,
+                share=place.share,
+                parameters=place.parameters,
+                trained=place.trained,
+                surprise=band(surprises.mean(axis=1).tolist()),
+                interval=_over_windows(surprises.mean(axis=0)),
+                divergence=float(said[..., DIVERGENCE].mean()),
+                accuracy=float(said[..., RIGHT].mean()),
+                agreement=float(said[..., AGREED].mean()),
+                rise=apart(surprises, full),
+                behind=None if theirs is None else apart(surprises, theirs),
+                latencies=_latencies(times, one.contestant.name, place.share),
+            )
+        )
+    return tuple(found)
+
+
+def _paid(nested: Heard, share: float) -> Surprises | None:
+    """The nested network's surprises where it takes no more FLOPs; None below its floor."""
+    below = [at for at, place in enumerate(nested.places) if place.share <= share + SAME]
+    return nested.figures["test"][below[-1], :, :, SURPRISE] if below else None
+
+
+def apart(ours: Surprises, theirs: Surprises) -> Interval:
+    """Of the mean difference over windows, each the mean over seeds, in pairs: Student's."""
+    return _over_windows(ours.mean(axis=0) - theirs.mean(axis=0))
+
+
+def _over_windows(values: Float64[np.ndarray, " windows"]) -> Interval:
+    found = band(values.tolist())
+    return found.interval or Interval(low=found.mean, high=found.mean)
+
+
+def _picked(nested: Heard, dense: Heard, tolerance: float) -> LanguagePick:
+    """From the largest budget down, as long as each is shown to be within the tolerance."""
+    within = float(np.log1p(tolerance))
+    rises = {
+        split: [
+            apart(said[..., SURPRISE], dense.figures[split][0, :, :, SURPRISE])
+            for said in nested.figures[split]
+        ]
+        for split in ("validation", "test")
+    }
+    at = None
+    for place in reversed(range(len(nested.places))):
+        if rises["validation"][place].high > within:
+            break
+        at = place
+    shown = len(nested.places) - 1 if at is None else at
+    return LanguagePick(
+        tolerance=tolerance,
+        share=None if at is None else nested.places[at].share,
+        validation=rises["validation"][shown],
+        test=rises["test"][shown],
+    )
+
+
+def _latencies(times: Times | None, name: str, share: float) -> tuple[Latency, ...]:
+    if times is None:
+        return ()
+    return tuple(
+        Latency(batch=one.batch, seconds=one.seconds, device=times.device)
+        for one in times.timings
+        if one.name == name and abs(one.share - share) <= SAME
+    )
