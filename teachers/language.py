@@ -77,7 +77,7 @@ def load_language(name: str) -> Language:
             named = ", ".join(sorted(str(key) for key in lacking)[:3])
             raise WeightsError(f"the weights of {shown} lack or do not fit {named}")
         tokenizer = _tokenizer(name)
-    speaker = Speaker(model.float().eval())
+    speaker = Speaker(model.float()).eval()
     _check_causal(speaker, int(config.vocab_size), shown)
     positions = getattr(config, "max_position_embeddings", None)
     return Language(
@@ -96,7 +96,7 @@ def build_language(config: Mapping[str, Any]) -> Speaker:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         made = AutoConfig.for_model(**config)
-        return Speaker(AutoModelForCausalLM.from_config(made).float().eval())
+        return Speaker(AutoModelForCausalLM.from_config(made).float()).eval()
 
 
 def _check(config: Any, shown: str) -> None:

@@ -13,6 +13,7 @@ from distill.options import (
     COMPARE,
     EXTRACT,
     FRONTIER,
+    LANGUAGE,
     MAPS,
     PROJECT,
     RUN,
@@ -32,6 +33,7 @@ TABLES: list[tuple[type, dict[str, o.Option]]] = [
     (o.StudentOptions, STUDENT),
     (o.CompareOptions, COMPARE),
     (o.FrontierOptions, FRONTIER),
+    (o.LanguageOptions, LANGUAGE),
     (o.RunOptions, RUN),
     (o.ImportOptions, {}),
 ]
@@ -46,7 +48,8 @@ CHOICES: dict[str, Any] = {
     "head": "tuned",
     "precision": "bfloat16", "methods": "labels, logits", "prefixes": "8, 4", "ema": 0.99,
     "budget": 0.1, "include": "mlp, head", "rivals": "svd, half", "budgets": "0.3, 0.5",
-    "ranks": "8, 4",
+    "ranks": "8, 4", "floor": 0.3, "init": "svd", "weighing": "log-sum", "sampling": "uniform",
+    "distill": "dense",
 }  # fmt: skip
 
 

@@ -390,7 +390,7 @@ def _paid(nested: Heard, share: float) -> Surprises | None:
     return nested.figures["test"][below[-1], :, :, SURPRISE] if below else None
 
 
-def apart(ours: Surprises, theirs: Surprises) -> Interval:
+def apart(ours: Surprises, theirs: Float64[np.ndarray, "others windows"]) -> Interval:
     """Of the mean difference over windows, each the mean over seeds, in pairs: Student's."""
     return _over_windows(ours.mean(axis=0) - theirs.mean(axis=0))
 

@@ -1,0 +1,112 @@
+"""Windows of tokens: joined and cut by hand, splits, and data that make no sense."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.config import DataConfig
+from distill.datasets import DataError, load_windows
+from distill.datasets.windows import _cut
+from tests.language_examples import write_ids
+
+THREE = {"train": [[1, 2, 3], [4, 5], [6, 7, 8, 9]], "validation": [[1, 2, 3, 4]]}
+
+
+def windows(name: str, *, tokens: int = 4, encode: Any = None, **settings: Any) -> Any:
+    config = DataConfig(name=name, **settings)
+    return load_windows(config, tokens=tokens, vocabulary=10, encode=encode)
+
+
+def test_rows_are_joined_in_their_order_and_cut(tmp_path: Path) -> None:
+    name = write_ids(tmp_path, {**THREE, "test": [[9, 9, 9], [9, 0, 1]]})
+    found = windows(name)
+    assert found.splits["train"].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]  # 9 is left
+    assert found.splits["validation"].tolist() == [[1, 2, 3, 4]]
+    assert found.splits["test"].tolist() == [[9, 9, 9, 9]]
+    assert found.notes == ("token ids from 'input_ids', in windows of 4",)
+
+
+@given(st.lists(st.lists(st.integers(0, 99), max_size=7), max_size=9), st.integers(2, 5))
+def test_nothing_is_lost_but_the_end(rows: list[list[int]], tokens: int) -> None:
+    found = _cut([np.array(row, dtype=np.int64) for row in rows], tokens)
+    joined = [one for row in rows for one in row]
+    assert found.shape == (len(joined) // tokens, tokens)
+    assert found.ravel().tolist() == joined[: found.size]
+
+
+def test_splits_that_are_not_there_are_carved_out_of_train(tmp_path: Path) -> None:
+    name = write_ids(tmp_path, {"train": [[row % 10] * 4 for row in range(40)]})
+    found = windows(name, validation_share=0.1, test_share=0.2).splits
+    assert [len(found[split]) for split in ("train", "validation", "test")] == [28, 4, 8]
+    every = sorted(row[0] for part in found.values() for row in part.tolist())
+    assert every == sorted(row % 10 for row in range(40))
+    few = windows(name, validation_share=0.1, test_share=0.2, limit=3).splits
+    assert [len(few[split]) for split in ("train", "validation", "test")] == [3, 3, 3]
+
+
+def test_what_the_windows_hold_decides_their_fingerprint(tmp_path: Path) -> None:
+    rows = {**THREE, "test": [[1, 2, 3, 4]]}
+    one = windows(write_ids(tmp_path / "a", rows))
+    same = windows(write_ids(tmp_path / "b", rows))
+    other = windows(write_ids(tmp_path / "c", {**rows, "test": [[1, 2, 3, 5]]}))
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    assert windows(write_ids(tmp_path / "a", rows), tokens=2).fingerprint != one.fingerprint
+
+
+def texts(folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    for split, lines in {
+        "train": ["1 2", "3 4 5", "6"], "validation": ["7 8 9"], "test": ["1 1 1"],
+    }.items():  # fmt: skip
+        rows = [json.dumps({"text": line, "label": 0}) for line in lines]
+        (folder / f"{split}.jsonl").write_text("\n".join(rows))
+    return f"json:{folder}/*.jsonl"
+
+
+def encoded(lines: Sequence[str]) -> list[list[int]]:
+    """Each ends with a 0."""
+    return [[*map(int, line.split()), 0] for line in lines]
+
+
+def test_texts_are_tokenised_and_their_labels_are_not_read(tmp_path: Path) -> None:
+    found = windows(texts(tmp_path), tokens=3, encode=encoded)
+    assert found.splits["train"].tolist() == [[1, 2, 0], [3, 4, 5], [0, 6, 0]]
+    assert found.splits["test"].tolist() == [[1, 1, 1]]
+    assert found.notes[-1] == "texts, tokenised, in windows of 3"
+
+
+def test_texts_without_a_tokenizer_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the model has no tokenizer beside it: give token ids"):
+        windows(texts(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([[1, 2]], "the test split of .* has 2 tokens, and a window is of 4: give more texts"),
+        ([[1, 2, 3, 10]], "has the token 10, and the model knows 0 to 9"),
+        ([[1, 2, 3, -1]], "has the token -1, and the model knows 0 to 9"),
+        ([[1.5, 2.0, 3.0, 4.0]], "row 0 of 'input_ids' holds more than whole numbers"),
+        ([[1, None, 3, 4]], "row 0 of 'input_ids' holds more than whole numbers"),
+        ([[True, False, True, True]], "row 0 of 'input_ids' holds more than whole numbers"),
+    ],
+)
+def test_data_that_make_no_sense_are_refused(tmp_path: Path, rows: Any, told: str) -> None:
+    name = write_ids(tmp_path, {**THREE, "test": rows})
+    with pytest.raises(DataError, match=told):
+        windows(name)
+
+
+def test_images_and_pairs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds images; a language model reads text"):
+        windows("digits", encode=encoded)
+    rows = [json.dumps({"premise": "1 2", "hypothesis": "3 4"}) for _ in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
+    with pytest.raises(DataError, match="holds pairs of texts; name one column"):
+        windows(f"json:{tmp_path}/pairs.jsonl", encode=encoded)

@@ -1,0 +1,260 @@
+"""``distill nest-lm`` from its command to its files: taught, measured, killed, refused."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import distill
+from distill.findings import LanguageFrontier
+from distill.progress import Silent
+from distill.stages.nest_lm import apart
+from students import nested as n
+from teachers import load_language
+from tests.cli_examples import Command
+from tests.language_examples import ROWS, TOKENS, corpus, llama_folder
+
+RIVALS = ("svd", "whitened", "one-rank", "width", "half", "longer")
+QUICK: dict[str, Any] = {
+    "tokens": TOKENS, "include": "mlp,attention", "points": 3, "calibration": 16, "epochs": 2,
+    "batch_size": 8, "learning_rate": 2e-3, "seeds": 2, "rival_seeds": 1, "repeats": 1,
+    "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return llama_folder(tmp_path_factory.mktemp("model") / "llama")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, model: Path) -> str:
+    return corpus(tmp_path_factory.mktemp("said"), model)
+
+
+@pytest.fixture(scope="module")
+def measured(
+    tmp_path_factory: pytest.TempPathFactory, model: Path, data: str
+) -> tuple[Path, LanguageFrontier]:
+    """A run with every rival."""
+    run = tmp_path_factory.mktemp("run") / "run"
+    config = run.with_suffix(".toml")
+    config.write_text("[frontier]\npoints = 5\nrank_networks = 2\nbatches = [1]\n")
+    return run, distill.nest_lm(run, config=config, model=str(model), data=data, **QUICK)
+
+
+def words(model: Path, data: str, run: Path, *more: object) -> tuple[object, ...]:
+    told = [word for key, value in QUICK.items() for word in (f"--{key.replace('_', '-')}", value)]
+    return ("nest-lm", "--run", run, "--model", model, "--data", data, *told, *more)
+
+
+# --- what it finds --------------------------------------------------------------------------------
+
+
+def test_every_rival_has_a_curve_and_the_nested_network_comes_first(
+    measured: tuple[Path, LanguageFrontier],
+) -> None:
+    _, found = measured
+    assert [curve.name for curve in found.curves] == ["nested", *RIVALS]
+    taught = {curve.name: (curve.seeds, curve.trainings, curve.updates) for curve in found.curves}
+    assert taught == {
+        "nested": (2, 2, 6), "svd": (1, 0, 0), "whitened": (1, 0, 0), "one-rank": (1, 2, 6),
+        "width": (1, 1, 6), "half": (1, 1, 6), "longer": (1, 1, 6),
+    }  # fmt: skip
+    assert found.rows == ROWS
+    assert (found.tokens, found.vocabulary, found.layers) == (TOKENS, 32, 14)
+    nested = found.curves[0].points
+    assert sum(point.trained for point in nested) == 3
+    assert [p.share for p in nested] == sorted({p.share for p in nested})
+    assert all(point.share <= point.budget + 1e-9 for point in nested)
+    assert all(point.behind is None for point in nested)
+    assert {len(point.latencies) for point in (found.dense, *nested)} == {1}
+
+
+def test_perplexity_of_the_dense_model_is_that_of_a_plain_loop(
+    measured: tuple[Path, LanguageFrontier], model: Path, data: str
+) -> None:
+    import pyarrow.parquet as pq
+
+    file = data.removeprefix("parquet:").replace("*", "test")
+    tokens = torch.tensor(pq.read_table(file)["input_ids"].to_pylist())
+    with torch.no_grad():
+        logits = load_language(str(model)).speaker({"input_ids": tokens})
+    loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    dense = measured[1].dense
+    assert dense.perplexity == pytest.approx(math.exp(float(loss)), rel=1e-5)
+    assert dense.divergence == pytest.approx(0, abs=1e-6)
+    assert (dense.agreement, dense.rise.low, dense.rise.high) == (1.0, 0.0, 0.0)
+
+
+def test_what_is_only_cut_is_dense_at_full_rank_and_worse_below(
+    measured: tuple[Path, LanguageFrontier],
+) -> None:
+    _, found = measured
+    for curve in found.curves[1:3]:
+        assert curve.points[-1].surprise.mean == pytest.approx(found.dense.surprise.mean, abs=1e-4)
+        assert curve.points[0].divergence > 0.05
+    nested, svd = found.curves[0].points, found.curves[1].points
+    assert [p.share for p in nested] == [p.share for p in svd]
+    assert nested[0].divergence < svd[0].divergence  # taught there, with dense's own answers
+
+
+def test_rivals_are_compared_in_pairs_at_no_more_flops(
+    measured: tuple[Path, LanguageFrontier],
+) -> None:
+    nested, *rivals = measured[1].curves
+    for curve in rivals:
+        for point in curve.points:
+            paid = [one for one in nested.points if one.share <= point.share + 1e-6]
+            if not paid:
+                assert point.behind is None
+                continue
+            middle = point.surprise.mean - paid[-1].surprise.mean
+            assert point.behind is not None
+            assert (point.behind.low + point.behind.high) / 2 == pytest.approx(middle, abs=1e-9)
+
+
+def test_differences_are_of_windows_in_pairs() -> None:
+    ours, theirs = np.array([[1.0, 2.0, 4.0], [3.0, 2.0, 4.0]]), np.array([[1.0, 1.0, 2.0]])
+    found = apart(ours, theirs)  # 1, 1 and 2 apart: 4/3 ± 4.303 · 0.577 / √3
+    assert found.low == pytest.approx(-0.1009, abs=1e-3)
+    assert found.high == pytest.approx(2.7676, abs=1e-3)
+    same = apart(theirs, theirs)
+    assert (same.low, same.high) == (0.0, 0.0)
+
+
+def test_what_is_picked_is_within_on_validation(measured: tuple[Path, LanguageFrontier]) -> None:
+    picked = measured[1].picked
+    shares = [point.share for point in measured[1].curves[0].points]
+    if picked.share is None:
+        assert picked.validation.high > math.log1p(picked.tolerance)
+    else:
+        assert picked.share in shares
+        assert picked.validation.high <= math.log1p(picked.tolerance)
+
+
+# --- what it leaves -------------------------------------------------------------------------------
+
+
+def test_the_network_speaks_at_a_budget(measured: tuple[Path, LanguageFrontier]) -> None:
+    run, found = measured
+    folder = run / "nested" / found.name
+    speaker = distill.load_nested_lm(folder, budget=0.8)
+    assert n.budget_of(speaker) <= 0.8
+    begun = torch.tensor([[1, 2, 3]])
+    told = speaker.model.generate(begun, max_new_tokens=4, do_sample=False, pad_token_id=0)  # type: ignore[operator]
+    with torch.no_grad():
+        first = speaker({"input_ids": begun})[0, -1].argmax()
+    assert told[0, 3] == first
+    plain = n.materialise(speaker, n.ranks(speaker))
+    with torch.no_grad():
+        said = [one({"input_ids": begun}) for one in (speaker, plain)]
+    torch.testing.assert_close(said[0], said[1], rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(part, n.NestedLayer) for part in plain.modules())
+
+
+def test_its_files_say_the_same(measured: tuple[Path, LanguageFrontier]) -> None:
+    run, found = measured
+    assert LanguageFrontier.from_json(json.loads((run / "language.json").read_text())) == found
+    text, page = ((run / f"language.{ending}").read_text() for ending in ("md", "html"))
+    assert "What perplexity costs: budgets of a nested language model" in text
+    assert text.count("| nested |") + text.count("| **nested** |") == len(found.curves[0].points)
+    assert "<svg" in page
+    assert "svd: the nested network&#39;s perplexity is lower at" in page
+
+
+def test_the_same_command_again_teaches_nothing_and_finds_the_same(
+    measured: tuple[Path, LanguageFrontier], tmp_path: Path, call: Command, model: Path, data: str
+) -> None:
+    run, found = measured
+    shutil.copytree(run, tmp_path / "run")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*.safetensors")}
+    code, out, err = call(*words(model, data, tmp_path / "run", "--json"))
+    assert code == 0, err
+    assert LanguageFrontier.from_json(json.loads(out)) == found
+    assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+class Stops(Silent):
+    """Interrupts when the named network is about to answer."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def say(self, text: str) -> None:
+        if text.startswith(self.at):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", ["nested 14 layers", "nested-s1 answers", "one-rank"])
+def test_what_broke_off_goes_on_and_ends_as_one_that_did_not(
+    measured: tuple[Path, LanguageFrontier], tmp_path: Path, model: Path, data: str, at: str
+) -> None:
+    run, found = measured
+    config = run.with_suffix(".toml")
+    told: dict[str, Any] = {**QUICK, "model": str(model), "data": data, "config": config}
+    with pytest.raises(KeyboardInterrupt):
+        distill.nest_lm(tmp_path / "run", progress=Stops(at), **told)
+    again = distill.nest_lm(tmp_path / "run", **told)
+    for mine, theirs in zip(again.curves, found.curves, strict=True):
+        for one, other in zip(mine.points, theirs.points, strict=True):
+            assert one.surprise == other.surprise
+
+
+# --- what it refuses ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        (("--model", ""), ("name a causal language model with --model",)),
+        (("--model", "/nowhere/at/all"), ("there is no folder /nowhere/at/all",)),
+        (("--data", "digits"), ("name texts to learn from and to be tested on with --data",)),
+        (("--tokens", "33"), ("reads at most 32 tokens", "give --tokens 32 or fewer")),
+        (("--tokens", "1"), ("language.tokens", "greater than or equal to 2")),
+        (("--rivals", "svd,hafl"), ("no rival named 'hafl'", "half")),
+        (("--include", "mpl"), ("finds no layer", "mlp")),
+        (("--include", "head"), ("is tied to", "leave it out with '!")),
+        (("--floor", "0.0001"), ("below what this network can reach",)),
+    ],
+)
+def test_a_mistake_is_one_line(
+    call: Command, model: Path, data: str, tmp_path: Path, more: tuple[str, ...], parts: tuple[str]
+) -> None:
+    code, out, err = call(*words(model, data, tmp_path / "run", *more))
+    last = err.splitlines()[-1]
+    assert (code, out) == (2, ""), err
+    assert last.startswith("distill: ")
+    for part in parts:
+        assert part in last, err
+
+
+def test_other_settings_are_refused_and_overwritten_when_told(
+    measured: tuple[Path, LanguageFrontier], tmp_path: Path, call: Command, model: Path, data: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(measured[0], run)
+    answer = call(*words(model, data, run, "--epochs", "1", "--rivals", "svd"))
+    assert answer[0] == 2
+    assert "epochs" in answer[2].splitlines()[-1]
+    assert (run / "nested" / measured[1].name / "nested.safetensors").is_file()
+    more = ("--epochs", "1", "--rivals", "", "--seeds", "1", "--overwrite", "--json")
+    code, out, err = call(*words(model, data, run, *more))
+    assert code == 0, err
+    assert [curve["updates"] for curve in json.loads(out)["curves"]] == [3]
+
+
+def test_a_classifier_is_no_language_model(run_copy: Path, call: Command, tmp_path: Path) -> None:
+    nest = ("nest", "--run", run_copy, "--include", "*.conv2", "--epochs", "1", "--points", "2")
+    assert call(*nest, "--calibration", "16")[0] == 0
+    (folder,) = (run_copy / "nested").iterdir()
+    with pytest.raises(distill.UserError, match="holds a network that tells classes: take"):
+        distill.load_nested_lm(folder)
+    with pytest.raises(distill.UserError):
+        distill.load_nested_lm(tmp_path)
