@@ -8,8 +8,6 @@ import pytest
 
 from distill.config import (
     DIGITS,
-    LEARNING_RATE_FROM_RANDOM,
-    TEXT_STUDENT,
     Config,
     ConfigError,
     fingerprint,
@@ -17,6 +15,7 @@ from distill.config import (
     settle,
     write_config,
 )
+from distill.config.experiment import LEARNING_RATE_FROM_RANDOM, TEXT_STUDENT
 
 ROOT = Path(__file__).resolve().parents[1]
 
