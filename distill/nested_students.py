@@ -7,6 +7,7 @@ from typing import Any, cast, final
 
 from torch import Tensor, nn
 
+from distill.errors import StageError
 from students import Classifier, fresh_head
 from students.nested import (
     SavedNested,
@@ -121,6 +122,10 @@ def load_plain_student(folder: Path, *, budget: float, gauges: bool) -> NestedSt
 
 
 def _at(saved: SavedNested, folder: Path, budget: float) -> Classifier:
+    if "blueprint" not in saved.card:
+        raise StageError(
+            f"{folder} holds a language model, which tells no classes: take distill.load_nested_lm"
+        )
     network = load(folder) if saved.card["blueprint"] is not None else _teacher(saved)
     set_budget(network, budget)
     return network

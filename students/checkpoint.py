@@ -114,14 +114,23 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def same_settings(wanted: Mapping[str, Any], found: Mapping[str, Any], *, what: str) -> None:
-    """Refuse what was made with other settings; ``CheckpointError`` names the first of them."""
+def same_settings(
+    wanted: Mapping[str, Any],
+    found: Mapping[str, Any],
+    *,
+    what: str,
+    instead: str = "use another run folder",
+) -> None:
+    """Refuse what was made with other settings; ``CheckpointError`` names the first of them.
+
+    ``instead`` says where there is room for both.
+    """
     for key in sorted({*wanted, *found}):
         now, then = wanted.get(key), found.get(key)
         if now != then:
             raise CheckpointError(
                 f"{what} was made with {key} = {_short(then)}, now it is {_short(now)}; "
-                f"use another run folder, or begin again with --overwrite"
+                f"{instead}, or begin again with --overwrite"
             )
 
 

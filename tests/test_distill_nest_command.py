@@ -53,8 +53,14 @@ def test_a_student_is_nested_without_its_teacher_and_answers_at_a_budget(
     refused(call(*words, "--budget", "1.5"), "in (0, 1], got 1.5")
     words = ("predict", tmp_path / "a.png", "--run", run_copy, "--student", STUDENT)
     refused(call(*words, "--budget", "0.5"), "is not nested and has no budgets")
+    asked = ("predict", tmp_path / "a.png", "--run", run_copy, "--student")
+    refused(call(*asked, folder.name[:-2]), "did you mean", f"nested, of any budget: {folder.name}")
+    refused(call(*asked, "x.pt2"), "is a program of torch.export, which torch.export.load reads")
     assert "is nested already" in nest(call, run_copy, "--student", STUDENT)[2]
-    refused_late(nest(call, run_copy, "--rank", "2"), 'made with rank = "full", now it is 2')
+    refused_late(
+        nest(call, run_copy, "--rank", "2"),
+        'made with rank = "full", now it is 2; give this one a name of its own with --name, or',
+    )
 
 
 def test_a_nested_student_is_taught_then_nested_and_learns_the_same_rows(

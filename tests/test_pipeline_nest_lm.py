@@ -242,7 +242,11 @@ def test_other_settings_are_refused_and_overwritten_when_told(
     shutil.copytree(measured[0], run)
     answer = call(*words(model, data, run, "--epochs", "1", "--rivals", "svd"))
     assert answer[0] == 2
-    assert "epochs" in answer[2].splitlines()[-1]
+    assert "with epochs = 2, now it is 1; give this one a name" in answer[2].splitlines()[-1]
+    folder = run / "nested" / measured[1].name
+    told = call("predict", "a text", "--run", run, "--student", folder, "--budget", "0.8")
+    assert (told[0], told[1]) == (2, "")
+    assert "holds a language model, which tells no classes: take distill.load_nested_lm" in told[2]
     assert (run / "nested" / measured[1].name / "nested.safetensors").is_file()
     more = ("--epochs", "1", "--rivals", "", "--seeds", "1", "--overwrite", "--json")
     code, out, err = call(*words(model, data, run, *more))

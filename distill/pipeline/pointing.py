@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
     from teachers import Teacher
 
 FILES = ("student.safetensors", "config.json")  # of a student as trained, and as shared
-EXPORTED = ".onnx"
+EXPORTED, PROGRAM = ".onnx", ".pt2"
 NESTED = "nested.safetensors"
 
 
@@ -53,10 +53,18 @@ def student_path(run: Run, name: str) -> Path:
     native = sorted(key for key, found in trained.items() if found and found.native)
     if not name and len(native) == 1:
         return run.students / native[0]
+    if path.suffix == PROGRAM:
+        raise UserError(
+            f"{path} is a program of torch.export, which torch.export.load reads; here a student's "
+            "folder will do, or an .onnx file"
+        )
+    nested = sorted(file.parent.name for file in run.nested.glob(f"*/{NESTED}"))
     what = f"no student named {name!r}" if name else "several students"
-    hint = nearest(name, trained) if name else ""
+    hint = nearest(name, [*trained, *nested]) if name else ""
+    beside = f"; nested, of any budget: {', '.join(nested)}" if nested else ""
     raise UserError(
         f"{what} in {run.folder}{hint}; name one with --student: {', '.join(sorted(trained))}"
+        f"{beside}"
     )
 
 

@@ -67,6 +67,7 @@ from students.nested import (
 from students.nested.training import averaged
 from teachers import save_prepare
 
+ANOTHER = "give this one a name of its own with --name"
 FILE, START, RECORD = "nested.safetensors", "start.safetensors", "nested.json"
 NEEDED = ("train", "validation")
 # what decides the cut, of the settings
@@ -241,7 +242,12 @@ class _Bench:
         surgical = {name: value for name, value in self.made_by.items() if name in decisive}
         if file.is_file():
             saved = read_nested(file)
-            same_settings(surgical, saved.card["made_by"], what=f"the network in {self.folder}")
+            same_settings(
+                surgical,
+                saved.card["made_by"],
+                what=f"the network in {self.folder}",
+                instead=ANOTHER,
+            )
             fill(network, saved)
             return Cut(
                 network=network,
@@ -370,7 +376,7 @@ def _finished(folder: Path, made_by: Mapping[str, Any]) -> Nested | None:
     if not (folder / FILE).is_file():
         return None
     then = read_card(folder / FILE)["card"]["made_by"]
-    same_settings(made_by, then, what=f"the nested network in {folder}")
+    same_settings(made_by, then, what=f"the nested network in {folder}", instead=ANOTHER)
     return recall(folder / RECORD, Nested)
 
 

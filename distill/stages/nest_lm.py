@@ -187,7 +187,7 @@ class _Study:
         surgical = {name: value for name, value in made_by.items() if name in decisive}
         if file.is_file():
             saved = read_nested(file)
-            same_settings(surgical, saved.card["made_by"], what=f"the network in {self.folder}")
+            self._refuse_others(surgical, saved)
             return saved
         network = copy.deepcopy(self.spoken.language.speaker).requires_grad_(True)
         layers = len(select(network, self.settings.include).layers)
@@ -204,6 +204,14 @@ class _Study:
         save_nested(file, network, path=path, card={**self._card(), "made_by": surgical})
         return read_nested(file)
 
+    def _refuse_others(self, made_by: Mapping[str, Any], saved: SavedNested) -> None:
+        same_settings(
+            made_by,
+            saved.card["made_by"],
+            what=f"the network in {self.folder}",
+            instead="give this one a name of its own with --name",
+        )
+
     # --- learning ---------------------------------------------------------------------------------
 
     def _taught(
@@ -217,7 +225,7 @@ class _Study:
         file = self.folder / FILE
         if file.is_file():
             saved = read_nested(file)
-            same_settings(made_by, saved.card["made_by"], what=f"the network in {self.folder}")
+            self._refuse_others(made_by, saved)
             self.progress.say(f"{self.folder.name} is nested already")
             return saved, int(saved.card["updates"])
         network = fill(copy.deepcopy(room.dense).requires_grad_(True), start)
