@@ -19,6 +19,7 @@ from students import nested as n
 from teachers import load_language
 from tests.cli_examples import Command
 from tests.language_examples import ROWS, TOKENS, corpus, llama_folder
+from tests.teachers_examples import WORDS, tokenizer
 
 RIVALS = ("svd", "whitened", "one-rank", "width", "half", "longer")
 QUICK: dict[str, Any] = {
@@ -205,6 +206,35 @@ def test_what_broke_off_goes_on_and_ends_as_one_that_did_not(
     for mine, theirs in zip(again.curves, found.curves, strict=True):
         for one, other in zip(mine.points, theirs.points, strict=True):
             assert one.surprise == other.surprise
+
+
+def test_texts_go_through_the_models_own_tokenizer(tmp_path: Path, call: Command) -> None:
+    """A GPT-NeoX, as Pythia is, and a table of sentences with labels that are not read."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    folder, names = tmp_path / "neox", tokenizer()
+    shape = {
+        "vocab_size": len(names), "hidden_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32,
+    }  # fmt: skip
+    GPTNeoXForCausalLM(GPTNeoXConfig(**shape)).save_pretrained(folder)
+    names.save_pretrained(folder)
+    rng = np.random.default_rng(0)
+    lines = [" ".join(rng.choice(WORDS, size=6)) for _ in range(60)]
+    rows = "\n".join(f"{line},{at % 2}" for at, line in enumerate(lines))
+    (tmp_path / "texts.csv").write_text(f"text,label\n{rows}\n")
+    data, run = f"csv:{tmp_path}/texts.csv", tmp_path / "run"
+    more = ("--seeds", "1", "--rivals", "", "--repeats", "0", "--epochs", "1", "--tokens", "8")
+    code, out, err = call(*words(folder, data, run, *more, "--json"))
+    assert code == 0, err
+    found = LanguageFrontier.from_json(json.loads(out))
+    # of 60 texts of 6 tokens 40 are left in train, in windows of 8
+    assert (found.rows["train"], found.vocabulary) == (30, len(names))
+    assert found.layers == 8
+    assert "texts, tokenised, in windows of 8" in found.notes
+    kept = run / "nested" / found.name / "tokenizer"
+    assert (kept / "tokenizer.json").is_file()
+    assert not found.dense.latencies
 
 
 # --- what it refuses ------------------------------------------------------------------------------
