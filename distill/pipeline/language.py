@@ -105,7 +105,8 @@ def _measured(opened: Opened, *, progress: Progress, overwrite: bool) -> Languag
         overwrite=overwrite,
     )
     found.save(opened.run.language)
-    write_language(found, opened.run.folder, title=config.title)
+    title = "" if config.title == Config().title else config.title
+    write_language(found, opened.run.folder, title=title)
     return found
 
 

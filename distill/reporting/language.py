@@ -72,13 +72,14 @@ def told(found: LanguageFrontier) -> Iterator[str]:
 
 
 def _times(rise: Interval) -> str:
-    """1.02 to 1.05 times dense's."""
-    return f"{three_figures(_ratio(rise.low))} to {three_figures(_ratio(rise.high))} times dense's"
+    """1.020 to 1.052 times dense's."""
+    return f"{_ratio(rise.low)} to {_ratio(rise.high)} times dense's"
 
 
-def _ratio(rise: float) -> float:
+def _ratio(rise: float) -> str:
     """Of two perplexities, from the difference of their surprises."""
-    return math.exp(min(rise, math.log(MOST)))
+    value = math.exp(min(rise, math.log(MOST)))
+    return f"{value:.3f}" if value < 10 else three_figures(value)
 
 
 def _beside(rival: LanguageCurve) -> str:
@@ -131,7 +132,6 @@ def _section(found: LanguageFrontier) -> Section:
             f"{count(found.tokens)} tokens: all of it, attention and head included, two a "
             "multiply-add. Perplexity is of next tokens on test windows; KL is to the dense "
             "model, in nats a token.",
-            *told(found),
         ),
         _table(found),
         (_plot(found),),
@@ -174,7 +174,7 @@ def _row(name: str, point: LanguagePoint, dense: LanguagePoint) -> Row:
         _perplexity(point),
         f"{low}–{high}",
         NOTHING if point is dense else _times(point.rise).removesuffix(" times dense's"),
-        f"{point.divergence:.3f}",
+        f"{abs(point.divergence):.3f}",
         percent(point.accuracy),
         percent(point.agreement),
         "yes" if point.trained else "no",
@@ -213,7 +213,7 @@ def _plot(found: LanguageFrontier) -> str:
 def _axes(found: LanguageFrontier, x: Scale, y: Scale) -> Iterator[str]:
     for value in log_ticks(y.low, y.high):
         yield line(LEFT, y(value), RIGHT, y(value), "grid")
-        yield text(LEFT - 9, y(value) + 4, three_figures(value), "tick", "end")
+        yield text(LEFT - 9, y(value) + 4, _tick(value), "tick", "end")
     yield text(LEFT - 44, TOP - 30, "perplexity", "axis")
     yield line(LEFT, BOTTOM, RIGHT, BOTTOM, "frame")
     for value in ticks(x.low, x.high, 8):
@@ -221,6 +221,10 @@ def _axes(found: LanguageFrontier, x: Scale, y: Scale) -> Iterator[str]:
         yield text(x(value), BOTTOM + 20, three_figures(100 * value), "tick", "middle")
     told_of = f"share of the dense model's FLOPs at {count(found.tokens)} tokens, %"
     yield text((LEFT + RIGHT) / 2, BOTTOM + 44, told_of, "axis", "middle")
+
+
+def _tick(value: float) -> str:
+    return three_figures(value) if value < 1000 else rounded(value)
 
 
 def _curve(curve: LanguageCurve, x: Scale, y: Scale, color: str) -> Iterator[str]:

@@ -50,7 +50,7 @@ def _language(found: f.LanguageFrontier) -> str:
             name,
             f"{100 * point.share:.1f}",
             f"{point.perplexity:.4g}",
-            f"{point.divergence:.3f}",
+            f"{abs(point.divergence):.3f}",
             "yes" if point.trained else "no",
             ", ".join(f"{one.seconds * 1e3:.1f} ms" for one in point.latencies),
         )
