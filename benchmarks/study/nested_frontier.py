@@ -32,7 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=SETTINGS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rivals", default="svd,whitened,one-rank,width,half")
+    parser.add_argument("--rival-seeds", type=int, default=1)
+    parser.add_argument("--rivals", default="svd,whitened,one-rank,width,half,longer")
     parser.add_argument("--nest-only", action="store_true", help="read no test row")
     asked = parser.parse_args()
     setting, bars = SETTINGS[asked.name], Bars(verbose=False, quiet=False)
@@ -48,12 +49,20 @@ def main() -> None:
         print(f"{point.share:.3f}: {point.untaught:.4f} -> {point.accuracy:.4f} on validation")
     if asked.nest_only:
         return
-    distill.frontier(run, config=config, seeds=asked.seeds, rivals=asked.rivals, progress=bars)
+    distill.frontier(
+        run,
+        config=config,
+        seeds=asked.seeds,
+        rival_seeds=asked.rival_seeds,
+        rivals=asked.rivals,
+        progress=bars,
+    )
     # the teacher may lie in this checkout: no path of this machine in what is committed
     page = (run / "frontier.md").read_text().replace(f"{ROOT}/", "")
     command = f"`python -m benchmarks.study.nested_frontier {asked.name} --seeds {asked.seeds}"
     (RESULTS / f"nested-{asked.name}.md").write_text(
-        f"{page.rstrip()}\n\n{command} --rivals {asked.rivals}`, two CPU cores.\n"
+        f"{page.rstrip()}\n\n{command} --rival-seeds {asked.rival_seeds} --rivals "
+        f"{asked.rivals}`, two CPU cores.\n"
     )
 
 
