@@ -19,7 +19,7 @@ BATCHES = (1, 32)
 TOKENS = 10
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def main() -> None:
     """Time each budget in both forms, all in turn, beside the dense network."""
     parser = argparse.ArgumentParser(description=__doc__)
