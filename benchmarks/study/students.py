@@ -99,8 +99,8 @@ def page(name: str, found: Comparison) -> None:
     rows = [cells(way) for way in found.ways]
     told = (
         f"Teacher: {100 * found.teacher_accuracy:.1f} %. Student: {found.network}, {found.epochs} "
-        f"epochs; target {found.target}; {found.trials} trials a way on validation, {found.seeds} "
-        f"fresh seeds; {found.rows['train']} training and {found.rows['test']} test rows.\n"
+        f"epochs; target {found.target} unless a way names its map; {found.trials} trials a way on "
+        f"validation, {found.seeds} fresh seeds; {found.rows['train']} training and {found.rows['test']} test rows.\n"
     )
     notes = "".join(f"- {note}\n" for note in found.notes)
     parts = (told, table(header, rows), notes)

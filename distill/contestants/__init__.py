@@ -7,8 +7,9 @@ from typing import final
 from distill.contest import Contestant
 from distill.contestants.ground import Ground
 from distill.contestants.nested import Dense, Nested
-from distill.contestants.rivals import LONGER, Half, Longer, OneRank, Truncated
+from distill.contestants.rivals import Half, Longer, OneRank, Truncated
 from distill.contestants.widths import Width
+from distill.findings import LONGER
 from students.nested import SurgeryError, count_flops
 from students.nested.rivals import first_half
 from students.nested.widths import mlp_blocks

@@ -15,11 +15,11 @@ from distill.contestants.ground import (
     prepare_ranks,
     untaught,
 )
+from distill.findings import LONGER
 from students import count_parameters
 from students.nested import count_flops
 from students.nested.rivals import factored, first_half, truncated
 
-LONGER = "longer"
 FULL = 0.999  # shares from here on are the dense network's
 
 

@@ -14,7 +14,7 @@ from distill.findings.compared import (
     Versus,
     Way,
 )
-from distill.findings.frontier import Falls, Frontier, FrontierCurve, FrontierPoint, Picked
+from distill.findings.frontier import LONGER, Falls, Frontier, FrontierCurve, FrontierPoint, Picked
 from distill.findings.language import LanguageCurve, LanguageFrontier, LanguagePick, LanguagePoint
 from distill.findings.made import (
     Extracted,
@@ -66,6 +66,7 @@ from distill.findings.swept import (
 from distill.findings.told import Plan, PlannedStage, Report, Reported
 
 __all__ = [
+    "LONGER",
     "Band",
     "Certificate",
     "Check",

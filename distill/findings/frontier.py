@@ -6,6 +6,8 @@ from distill.findings.measured import Difference, Interval, Latency
 from distill.findings.record import Record
 from distill.findings.swept import Band, Certificate
 
+LONGER = "longer"  # the rival that is the dense network, taught as all others
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrontierPoint(Record):

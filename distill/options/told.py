@@ -182,14 +182,15 @@ FRONTIER = {
     "name": Option("the nested network, by its name in the folder nested", ("nest.name",)),
     "include": Option("layers that were nested, as nest was told", ("nest.include",)),
     "rivals": Option(
-        "with commas: svd, whitened, one-rank, width, half; '' for none", ("frontier.rivals",)
+        "with commas: svd, whitened, one-rank, width, half, longer; '' for none",
+        ("frontier.rivals",),
     ),
     "budgets": Option(
         "shares of dense FLOPs that are measured in any case, with commas", ("frontier.budgets",)
     ),
     "points": Option("budgets of a network that has several, at least", ("frontier.points",)),
     "seeds": Option("seeds of the nested network, the run's own among them", ("frontier.seeds",)),
-    "rival_seeds": Option("seeds of the rivals width and half", ("frontier.rival_seeds",)),
+    "rival_seeds": Option("seeds of the rivals width, half and longer", ("frontier.rival_seeds",)),
     "rank_networks": Option(
         "budgets at which one-rank teaches a network of its own", ("frontier.rank_networks",)
     ),

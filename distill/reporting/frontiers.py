@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from distill.findings import Certificate, Difference, Frontier, FrontierCurve, FrontierPoint
+from distill.findings import LONGER, Certificate, Difference, Frontier, FrontierCurve, FrontierPoint
 from distill.reporting.frontier_plots import flops_plot, time_plot
 from distill.reporting.frontier_tables import curves_table, nearest, points_table, told_falls
 from distill.reporting.layout import Document, KeyFigure, Section, Words
@@ -17,7 +17,6 @@ from distill.reporting.text import (
     told_difference,
 )
 
-LONGER = "longer"  # the rival that is the dense network, taught as all others
 TOLD = (0.5, 0.35)  # budgets that sentences are about, where they were measured
 
 
