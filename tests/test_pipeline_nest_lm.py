@@ -235,6 +235,7 @@ def test_texts_go_through_the_models_own_tokenizer(tmp_path: Path, call: Command
     kept = run / "nested" / found.name / "tokenizer"
     assert (kept / "tokenizer.json").is_file()
     assert not found.dense.latencies
+    assert found.seconds > 0  # of the one network there is
 
 
 # --- what it refuses ------------------------------------------------------------------------------

@@ -100,7 +100,8 @@ def page(name: str, found: Comparison) -> None:
     told = (
         f"Teacher: {100 * found.teacher_accuracy:.1f} %. Student: {found.network}, {found.epochs} "
         f"epochs; target {found.target} unless a way names its map; {found.trials} trials a way on "
-        f"validation, {found.seeds} fresh seeds; {found.rows['train']} training and {found.rows['test']} test rows.\n"
+        f"validation, {found.seeds} fresh seeds; {found.rows['train']} training and "
+        f"{found.rows['test']} test rows.\n"
     )
     notes = "".join(f"- {note}\n" for note in found.notes)
     parts = (told, table(header, rows), notes)

@@ -182,7 +182,7 @@ FRONTIER = {
     "name": Option("the nested network, by its name in the folder nested", ("nest.name",)),
     "include": Option("layers that were nested, as nest was told", ("nest.include",)),
     "rivals": Option(
-        "with commas: svd, whitened, one-rank, width, half, longer; '' for none",
+        "svd, whitened, one-rank, width, half, longer, with commas; '' for none",
         ("frontier.rivals",),
     ),
     "budgets": Option(

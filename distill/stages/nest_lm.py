@@ -163,7 +163,7 @@ class _Study:
             points=self.frontier.points,
             budgets=self.frontier.budgets,
         )
-        return self._measured(ground, room, start)
+        return self._measured(ground, room, taught)
 
     # --- the cut ----------------------------------------------------------------------------------
 
@@ -276,7 +276,9 @@ class _Study:
 
     # --- measuring --------------------------------------------------------------------------------
 
-    def _measured(self, ground: Ground, room: LanguageRoom, start: SavedNested) -> LanguageFrontier:
+    def _measured(
+        self, ground: Ground, room: LanguageRoom, taught: SavedNested
+    ) -> LanguageFrontier:
         frontier, spoken = self.frontier, self.spoken
         left_out = {name: why for name in frontier.rivals if (why := why_not(name, ground))}
         notes = [f"{name} is left out: {why}" for name, why in left_out.items()]
@@ -300,7 +302,7 @@ class _Study:
             tokens=int(spoken.windows["train"].shape[1]),
             vocabulary=spoken.language.vocabulary,
             rows={name: len(windows) for name, windows in spoken.windows.items()},
-            layers=len(start.surgery.layers),
+            layers=len(taught.surgery.layers),
             dense_flops=ground.flops,
             device=self.device,
             threads=times.threads if times else 0,
@@ -309,9 +311,16 @@ class _Study:
                 _curve(one, dense, heard[0] if at else None, times) for at, one in enumerate(heard)
             ),
             picked=_picked(heard[0], dense, frontier.tolerance),
-            surgery=start.surgery.as_text(),
-            seconds=sum(one.answered.seconds for each in heard for one in each.answers),
-            notes=(*spoken.notes, *notes, *_notes(heard)),
+            surgery=taught.surgery.as_text(),
+            # the nested network's first seed learned in a folder of its own
+            seconds=float(taught.card["seconds"])
+            + sum(one.answered.seconds for each in heard for one in each.answers),
+            notes=(
+                *spoken.notes,
+                *notes,
+                *(f"nested: {note}" for note in taught.card["notes"]),
+                *_notes(heard),
+            ),
         )
 
     def _hear(self, contestant: Contestant, room: LanguageRoom) -> Heard:
