@@ -59,6 +59,11 @@ VARIANCE_RATE = 1e-2  # of the log-variances, if they learn
 
 BATCH = 32  # calibration rows at a time
 NORMED = 24  # points of the path of a network with BatchNorm: each has statistics of its own
+# what decides the cut, of the settings
+SURGICAL = (
+    "include", "rank", "ranks", "init", "calibration", "probe", "candidates", "floor", "gauges",
+    "seed",
+)  # fmt: skip
 _MIDDLE = 64  # training examples, whose middling one costs are counted at
 
 Batches = Sequence[tuple[dict[str, Tensor]]]
@@ -130,6 +135,7 @@ def operate(
         rank=settings.rank,
         init=settings.init,
         calibration=calibration,
+        gauges=settings.gauges,
         on_layer=lambda _: on_layer(1),
     )
 

@@ -129,6 +129,7 @@ def ground(**changes: Any) -> Ground:
         "example": example,
         "path": path,
         "lessons": tuple(dict.fromkeys(layers, rank) for rank in LESSONS),
+        "gauges": True,
         "start": start,
         "taught": start,
         "updates": 14,

@@ -220,6 +220,22 @@ def test_a_start_of_another_surgery_is_refused_and_overwritten_when_asked(tmp_pa
     assert found.epochs == 1
 
 
+def test_gauges_are_used_where_they_are_allowed_and_asked_back(
+    made: tuple[Path, Nested], tmp_path: Path
+) -> None:
+    folder, _ = made
+    nested(image_subject(), tmp_path / "gauges", gauges=True)
+    for where, gauges in ((folder, False), (tmp_path / "gauges", True)):
+        path = n.read_nested(where).path
+        network = load_nested_student(where).network
+        forms = {f for each in n.prepare(network, [p.ranks for p in path.points]).values()
+                 for f in each.values()}  # fmt: skip
+        assert ("gauge" in forms) is gauges
+        assert n.surgery_of(network).gauges is gauges
+    with pytest.raises(CheckpointError, match="made with gauges = false, now it is true"):
+        nested(image_subject(), folder, gauges=True)
+
+
 def test_a_network_of_another_surgery_does_not_take_the_file(made: tuple[Path, Nested]) -> None:
     network = image_subject().network
     n.nest(network, "head", rank=2)

@@ -25,7 +25,8 @@ BUDGET = 0.9
 
 @pytest.fixture
 def nested_run(run_copy: Path, call: Command) -> Path:
-    code, _, err = call("nest", "--run", run_copy, *QUICK, "--student", STUDENT, "--name", "any")
+    words = ("nest", "--run", run_copy, *QUICK, "--student", STUDENT, "--gauges", "--name", "any")
+    code, _, err = call(*words)
     assert code == 0, err
     return run_copy
 
@@ -65,6 +66,17 @@ def test_a_file_of_one_budget_answers_as_the_network_does_there(
     code, out, err = call(*words, "--budget", BUDGET, "--int8")
     assert code == 0, err
     assert (folder / f"student@{BUDGET}.int8.onnx").is_file()
+
+
+def test_a_network_without_gauges_costs_in_onnx_what_it_costs_here(
+    run_copy: Path, call: Command
+) -> None:
+    code, _, err = call("nest", "--run", run_copy, *QUICK, "--student", STUDENT, "--name", "bare")
+    assert code == 0, err
+    code, out, err = call("export", "--run", run_copy, "--student", "bare", "--budget", BUDGET)
+    assert code == 0, err
+    assert "of dense FLOPs" in out
+    assert "as it has no gauges" not in out
 
 
 def test_a_budget_is_said_for_what_has_several_and_for_nothing_else(

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from students.nested import starts
 from students.nested.base import NestedLayer
+from students.nested.cost import count_flops, dense_costs
 from students.nested.errors import CalibrationError, RankError, SurgeryError
+from students.nested.gauges import ColumnsGauge, RowsGauge
+from students.nested.materialise import materialise
 from students.nested.presets import usual
-from students.nested.ranks import nested_layers, ranks, set_rank
-from students.nested.surgery import nest
+from students.nested.ranks import nested_layers, prepare, ranks, set_rank
+from students.nested.surgery import nest, nest_like
 from students.nested.surgery_record import Surgery, surgery_of
 from tests.surgery_examples import FAMILIES, answer, batch_for, bert, gpt2, mobilenet, texts
 
@@ -248,6 +251,40 @@ def test_a_second_surgery_adds_to_the_first() -> None:
     assert {"classifier", "conv_stem"} == {each.name for each in second.layers}
     assert "blocks.0.0.conv_dw" in both.left_out
     assert isinstance(surgery_of(nn.Sequential(network)), Surgery)
+
+
+@pytest.mark.parametrize("family", ["bert", "deit", "mobilenet"])
+def test_without_gauges_no_layer_is_run_or_counted_as_one(family: str) -> None:
+    network, batch = FAMILIES[family](), batch_for(family)
+    nest(network, gauges=False)
+    costs, layers = dense_costs(network, batch), nested_layers(network)
+    assert any(layer.full_rank > 2 for layer in layers.values())
+    for name, layer in layers.items():
+        d_in, d_out = layer.dims
+        every = range(1, layer.full_rank + 1)
+        wanted = [min(2 * rank * (d_in + d_out), 2 * d_in * d_out) for rank in every]
+        found = [costs.of_layer(name, rank) / costs.rows[name] for rank in every]
+        assert found == wanted
+    for rank in (1, 3, max(layer.full_rank for layer in layers.values()) - 1):
+        at = {name: min(rank, layer.full_rank) for name, layer in layers.items()}
+        forms = {form for each in prepare(network, [at]).values() for form in each.values()}
+        assert forms <= {"dense", "factored"}
+        set_rank(network, at)
+        assert count_flops(network, batch) == costs.flops(at)  # as it runs, prepared
+        plain = materialise(network, at)
+        assert not [m for m in plain.modules() if isinstance(m, RowsGauge | ColumnsGauge)]
+
+
+def test_surgeries_with_gauges_and_without_may_meet_in_one_network() -> None:
+    network = mobilenet()
+    nest(network, gauges=False)
+    nest(network, "head")
+    kept = {each.name: each.gauges for each in surgery_of(network).layers}
+    assert kept == {name: name == "classifier" for name in nested_layers(network)}
+    assert {name: layer.gauges for name, layer in nested_layers(network).items()} == kept
+    fresh = mobilenet()
+    nest_like(fresh, Surgery.from_json(surgery_of(network).to_json()))
+    assert {name: layer.gauges for name, layer in nested_layers(fresh).items()} == kept
 
 
 def test_gpt2s_turned_weights_are_turned_back() -> None:

@@ -119,6 +119,15 @@ def test_a_surgery_of_another_network_is_refused_and_changes_nothing() -> None:
         nest_like(network, surgery)
 
 
+def test_a_record_from_before_gauges_were_a_choice_had_them() -> None:
+    network = mobilenet()
+    nest(network)
+    told = surgery_of(network).to_json()
+    for each in told["layers"]:
+        del each["gauges"]
+    assert Surgery.from_json(told) == surgery_of(network)
+
+
 def test_what_is_no_record_is_refused() -> None:
     with pytest.raises(NestedError, match="carries no record of a surgery; nest it first"):
         surgery_of(deit())

@@ -1,6 +1,6 @@
 """What gauge forms take in time: a nested network's ranks with them and without.
 
-``python -m benchmarks.study.nested_forms clinc150-minilm`` after ``nested_frontier`` of that name.
+``python -m benchmarks.study.nested_forms clinc150-minilm-gauges`` after ``nested_frontier`` of that name.
 The same ranks give the same answers; only how each layer applies them differs.
 """
 
@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     name = parser.parse_args().name
+    short = name.removesuffix("-gauges")
     (folder,) = (path.parent for path in (RUNS / "nested" / name).glob("nested/*/nested.json"))
     network, path = load_nested_student(folder).network, read_nested(folder).path
     kinds = ("input_ids", "attention_mask", "token_type_ids")
@@ -66,7 +67,7 @@ def main() -> None:
         + ". The same ranks, and so the same answers to 1e-4: layers in the form of the fewest "
         "FLOPs, gauges among them, or without gauges.\n"
     )
-    write(f"nested-{name}-forms", f"Gauge forms in time: {name}", told, table(header, rows),
+    write(f"nested-{short}-forms", f"Gauge forms in time: {short}", told, table(header, rows),
           command=f"nested_forms {name}")  # fmt: skip
 
 

@@ -88,6 +88,7 @@ class NestConfig(Section):
     probe: Positive = 128  # of them, those that ranks are tried on
     candidates: Annotated[int, Field(ge=2)] = 8  # ranks of each layer that are tried
     points: Annotated[int, Field(ge=2)] = 8  # of the path that are taught
+    gauges: bool = False  # whether layers may run in gauge form: fewer FLOPs, but more time
     ranks: tuple[Positive, ...] = ()  # of all layers alike, which are taught; (): a path finds them
     floor: Annotated[float, Field(ge=0, le=1)] = 0.0  # smallest budget; 0: as far as ranks go
     # what is learned at each rank

@@ -27,6 +27,7 @@ class Ground:
     example: Any  # one input, as the network takes it, whose FLOPs are counted
     path: NestedPath
     lessons: tuple[Ranks, ...]  # ranks that are taught, the dearest first
+    gauges: bool  # whether layers may run in gauge form
     start: Callable[[], nn.Module]  # the nested network before it was taught
     taught: Callable[[], nn.Module]  # and after
     updates: int  # that it was taught with

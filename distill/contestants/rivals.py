@@ -53,7 +53,11 @@ class Truncated:
         ground = self.ground
         return Runner(
             network=truncated(
-                ground.dense, ground.include, init=self.init, calibration=ground.calibration
+                ground.dense,
+                ground.include,
+                init=self.init,
+                calibration=ground.calibration,
+                gauges=ground.gauges,
             ),
             choose=choose_ranks,
             spots=untaught(ground.spots),

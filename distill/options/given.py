@@ -153,6 +153,7 @@ class NestOptions(ComputeOptions, total=False):
     points: int
     ranks: str | list[int]
     floor: float
+    gauges: bool
     targets: str
     weighing: str
     sampling: str
@@ -196,6 +197,7 @@ class LanguageOptions(ComputeOptions, total=False):
     points: int
     ranks: str | list[int]
     floor: float
+    gauges: bool
     weighing: str
     sampling: str
     distill: str

@@ -164,6 +164,7 @@ NEST = {
     "points": Option("points of its path that are taught", ("nest.points",)),
     "ranks": Option("ranks to teach, of all layers alike; else a path finds them", ("nest.ranks",)),
     "floor": Option("smallest budget; 0: as far as ranks go", ("nest.floor",)),
+    "gauges": Option("let layers run in gauge form: fewer FLOPs, more time", ("nest.gauges",)),
     "targets": Option(
         "labels, or projected: the stored rows that the student learned", ("nest.targets",)
     ),

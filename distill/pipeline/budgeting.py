@@ -198,6 +198,7 @@ def _ground(
         example=({name: tensor.to(device) for name, tensor in example[0].items()},),
         path=saved.path,
         lessons=tuple(p.ranks for p in saved.path.points if round(p.share, 9) in taught),
+        gauges=saved.surgery.gauges,
         start=lambda: fill(copy.deepcopy(dense), start),
         taught=lambda: fill(copy.deepcopy(dense), saved),
         updates=finding.updates,

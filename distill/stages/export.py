@@ -131,7 +131,8 @@ def _record(
 ) -> ExportedStudent:
     notes = []
     if "budget" in facts.made_by:
-        more = ", and a little more as it has no gauges" if form == "onnx" else ""
+        told = form == "onnx" and facts.made_by.get("gauges", True)
+        more = ", and a little more as it has no gauges" if told else ""
         notes.append(f"it is fixed at {facts.made_by['budget']:.1%} of dense FLOPs{more}")
     if facts.modality == "text" and "tokenizer/tokenizer.json" not in facts.files:
         notes.append("its tokenizer is not inside: take it from the student's folder")

@@ -19,6 +19,7 @@ from distill.errors import StageError
 from distill.findings import Nested, NestedPoint
 from distill.labelled import labels_of
 from distill.nesting import (
+    SURGICAL,
     Batches,
     Cut,
     Examiner,
@@ -70,10 +71,6 @@ from teachers import save_prepare
 ANOTHER = "give this one a name of its own with --name"
 FILE, START, RECORD = "nested.safetensors", "start.safetensors", "nested.json"
 NEEDED = ("train", "validation")
-# what decides the cut, of the settings
-SURGICAL = (
-    "include", "rank", "ranks", "init", "calibration", "probe", "candidates", "floor", "seed",
-)  # fmt: skip
 
 
 @memory_kept()
@@ -357,12 +354,9 @@ def _made_by(
     subject: Subject, dataset: Dataset, settings: NestConfig, stored: Stored | None
 ) -> dict[str, Any]:
     """All that decides the weights; flat, so that a difference has a name."""
-    # networks that were nested before there were ranks go on
-    unsaid = {"student", "name"} if settings.ranks else {"student", "name", "ranks"}
-    own = settings.model_dump(mode="json", exclude=unsaid)
     return plain_settings(
         {
-            **own,
+            **settings.model_dump(mode="json", exclude={"student", "name"}),
             **asdict(recipe_of(settings)),
             **subject.made_by,
             "dataset": dataset.fingerprint,

@@ -42,6 +42,7 @@ from distill.language import (
 )
 from distill.metrics import band
 from distill.nesting import (
+    SURGICAL,
     Batches,
     digest_of,
     lessons_of,
@@ -58,10 +59,6 @@ from teachers import Language
 
 FILE, START = "nested.safetensors", "start.safetensors"
 TOKENIZER = "tokenizer"
-# what decides the cut, of the settings
-SURGICAL = (
-    "include", "rank", "ranks", "init", "calibration", "probe", "candidates", "floor", "seed",
-)  # fmt: skip
 
 Surprises = Float64[np.ndarray, "seeds windows"]
 
@@ -157,6 +154,7 @@ class _Study:
             example=self._example(),
             path=start.path,
             lessons=tuple(point.ranks for point in lessons.points),
+            gauges=start.surgery.gauges,
             start=lambda: fill(copy.deepcopy(dense).requires_grad_(True), start),
             taught=lambda: fill(copy.deepcopy(dense), taught),
             updates=updates,
@@ -263,10 +261,9 @@ class _Study:
 
     def _made_by(self) -> dict[str, Any]:
         """All that decides the weights; flat, so that a difference has a name."""
-        unsaid = {"student", "name", "targets", *(() if self.settings.ranks else ("ranks",))}
         return plain_settings(
             {
-                **self.settings.model_dump(mode="json", exclude=unsaid),
+                **self.settings.model_dump(mode="json", exclude={"student", "name", "targets"}),
                 **asdict(recipe_of(self.settings)),
                 "network": digest_of(self.spoken.language.speaker),
                 "windows": self.spoken.fingerprint,

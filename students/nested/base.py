@@ -31,6 +31,8 @@ class NestedLayer(nn.Module, ABC):
     """``rank`` is what it runs at unless the request asks for another; it starts at R.
 
     It is part of the state, as a tensor: what is saved at a rank comes back at that rank.
+    ``gauges`` says whether it may run, and so be counted, in gauge form; a surgery's record keeps
+    that.
     """
 
     LIKE: ClassVar[tuple[str, ...]]  # names of the plain layer's settings, which it has too
@@ -47,6 +49,7 @@ class NestedLayer(nn.Module, ABC):
         if full_rank < 1:
             raise RankError(f"the full rank must be at least 1, got {full_rank}")
         self.full_rank = full_rank
+        self.gauges = True
         self._rank = full_rank
         self._prepared: dict[int, Kept] = {}
         self._watched: list[Tensor] = []
@@ -162,8 +165,8 @@ class NestedLayer(nn.Module, ABC):
     # --- forms ------------------------------------------------------------------------------------
 
     def cheapest(self, rank: int, *, gauges: bool = True) -> Form:
-        """Give the form of the fewest FLOPs at this rank, a gauge only if they are allowed."""
-        return cheapest_form(*self.dims, rank, gauges=gauges)
+        """Give the form of the fewest FLOPs at this rank, a gauge only if both allow them."""
+        return cheapest_form(*self.dims, rank, gauges=gauges and self.gauges)
 
     def cost(self, rank: int, form: Form) -> int:
         """FLOPs of one row of inputs (of one output position of a convolution)."""

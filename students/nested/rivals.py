@@ -20,13 +20,14 @@ def truncated(
     *,
     init: str,
     calibration: Sequence[Any] = (),
+    gauges: bool = True,
 ) -> nn.Module:
     """A nested copy that nothing is taught: by "svd", or "whitened" as SVD-LLM (arXiv 2403.07378).
 
     Errors as ``nest``.
     """
     made = copy.deepcopy(network)
-    nest(made, include, init=init, calibration=calibration)
+    nest(made, include, init=init, calibration=calibration, gauges=gauges)
     return made
 
 

@@ -39,6 +39,7 @@ def nest(
     rank: Rank = "full",
     init: str = "svd",
     calibration: Sequence[Any] = (),
+    gauges: bool = True,
     on_layer: Callable[[str], None] = lambda _: None,
 ) -> Surgery:
     """Nest layers of the network in place, and say which; ``surgery_of`` finds that again later.
@@ -47,8 +48,9 @@ def nest(
     and "all", patterns of names, and those after "!" not. ``rank`` is the largest of each layer: a
     number, the same for all but clipped where a matrix has fewer (and that is said); a share in
     (0, 1] of what each matrix has; or "full". ``init`` "svd" is the paper's; "whitened" reads the
-    ``calibration`` batches (``second_moments``), once for each 2 GiB of moments. ``on_layer`` hears
-    the name of each layer whose factors are found.
+    ``calibration`` batches (``second_moments``), once for each 2 GiB of moments. Without ``gauges``
+    no layer ever runs, or is counted, in gauge form: of the same FLOPs, ranks are lower and time is
+    less. ``on_layer`` hears the name of each layer whose factors are found.
 
     ``SurgeryError`` as ``select`` and for an ``init`` there is not, ``RankError`` for ranks below 1
     or above all layers', ``CalibrationError`` for batches that are missing or say nothing.
@@ -84,7 +86,9 @@ def nest(
             shrunk=start.shrunk,
             asked=rank if isinstance(rank, int) and rank > ranks[name] else 0,
             note=_note(network, name),
+            gauges=gauges,
         )
+        made[name].gauges = gauges
         on_layer(name)
     for name, layer in made.items():
         replace(network, name, layer)
@@ -151,6 +155,7 @@ def _unfilled(layer: nn.Module, record: Replaced) -> NestedLayer:
         for shape in ((rows, record.rank), (record.rank, columns))
     )
     made = nested(plain, up, down)
+    made.gauges = record.gauges
     _learn_alike(made, layer)
     return made
 

@@ -26,7 +26,7 @@ class Replaced:
 
     ``rows`` calibration inputs were seen, 0 if none were needed; their second moment was ``shrunk``
     so far towards the identity. ``asked`` is the rank asked for, where that is above what the
-    matrix has.
+    matrix has; ``gauges`` whether it may run in gauge form.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Replaced:
     shrunk: float = 0.0
     asked: int = 0
     note: str = ""
+    gauges: bool = True
 
     @property
     def break_even(self) -> float:
@@ -79,6 +80,11 @@ class Surgery:
 
     layers: tuple[Replaced, ...]
     left_out: Mapping[str, str]
+
+    @property
+    def gauges(self) -> bool:
+        """Whether any layer may run in gauge form."""
+        return any(each.gauges for each in self.layers)
 
     def as_text(self) -> str:
         """A table with a line for layers that are alike, then what was left out."""
