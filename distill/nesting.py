@@ -193,8 +193,10 @@ class Trials:
         )
         for rank in sorted(set(ranks) - {largest}, reverse=True):
             if all(point.ranks != _alike(rank, tops) for point in path.points):
+                bare = not any(layer.gauges for layer in nested_layers(self.network).values())
                 raise RankError(
                     f"at rank {rank} the network costs as much as at a higher one; leave it out"
+                    + (", or let layers run in gauge form (gauges)" if bare else "")
                 )
         return path
 

@@ -427,8 +427,15 @@ def test_ranks_that_no_layer_has_or_that_save_nothing_are_refused(tmp_path: Path
     told: dict[str, Any] = {"data": TEXTS, "include": ("mlp",)}
     with pytest.raises(n.RankError, match=r"ranks of layers are in 1\.\.16 here, got 17"):
         nested(text_subject(tmp_path), tmp_path / "a", ranks=(17, 4), **told)
-    with pytest.raises(n.RankError, match="at rank 15 the network costs as much as at a higher"):
-        nested(text_subject(tmp_path), tmp_path / "b", ranks=(15, 4), **told)
+    beyond = (
+        "at rank 12 the network costs as much as at a higher one; leave it out, or .* gauge form"
+    )
+    with pytest.raises(n.RankError, match=beyond):
+        nested(text_subject(tmp_path), tmp_path / "a", ranks=(12, 4), **told)
+    found = nested(text_subject(tmp_path), tmp_path / "b", ranks=(12, 4), gauges=True, **told)
+    assert len(found.points) == 3
+    with pytest.raises(n.RankError, match="at rank 15 .* leave it out$"):
+        nested(text_subject(tmp_path), tmp_path / "c", ranks=(15, 4), gauges=True, **told)
 
 
 def test_layers_of_other_sizes_stay_at_what_they_have(tmp_path: Path) -> None:

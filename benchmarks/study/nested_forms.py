@@ -1,7 +1,7 @@
 """What gauge forms take in time: a nested network's ranks with them and without.
 
-``python -m benchmarks.study.nested_forms clinc150-minilm-gauges`` after ``nested_frontier`` of that name.
-The same ranks give the same answers; only how each layer applies them differs.
+``python -m benchmarks.study.nested_forms clinc150-minilm-gauges`` after ``nested_frontier`` of that
+name. The same ranks give the same answers; only how each layer applies them differs.
 """
 
 import argparse
