@@ -1,6 +1,7 @@
 """A small frontier: a nested network of three budgets, and rivals of each kind."""
 
 from typing import Any
+from xml.etree import ElementTree
 
 from distill.findings import (
     Band,
@@ -16,6 +17,16 @@ from distill.findings import (
 )
 
 TIMES = {1: 0.004, 32: 0.08}
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def circles(drawing: str) -> list[tuple[str, float, float]]:
+    """Classes and places of the points of a drawing."""
+    return [
+        (c.get("class", ""), float(c.get("cx", "0")), float(c.get("cy", "0")))
+        for c in ElementTree.fromstring(drawing).iter(f"{SVG}circle")
+        if float(c.get("cy", "0")) > 60  # not the legend's
+    ]
 
 
 def around(value: float, half: float = 0.01) -> Interval:

@@ -434,7 +434,7 @@ def test_ranks_that_no_layer_has_or_that_save_nothing_are_refused(tmp_path: Path
         nested(text_subject(tmp_path), tmp_path / "a", ranks=(12, 4), **told)
     found = nested(text_subject(tmp_path), tmp_path / "b", ranks=(12, 4), gauges=True, **told)
     assert len(found.points) == 3
-    with pytest.raises(n.RankError, match="at rank 15 .* leave it out$"):
+    with pytest.raises(n.RankError, match=r"at rank 15 .* leave it out$"):
         nested(text_subject(tmp_path), tmp_path / "c", ranks=(15, 4), gauges=True, **told)
 
 

@@ -2,32 +2,22 @@
 
 import dataclasses
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
 from distill.findings import Frontier, Picked
 from distill.reporting import write_frontier, write_report
-from distill.reporting.frontier_plots import flops_plot, time_plot
+from distill.reporting.budget_plots import flops_plot, time_plot
+from distill.reporting.frontier_plots import accuracy_picture
 from distill.reporting.frontier_tables import curves_table, nearest, points_table
 from distill.reporting.frontiers import frontier_document, picked, shown
 from distill.text import as_text
-from tests.frontier_examples import around, certificate, curve, frontier, point
+from tests.frontier_examples import around, certificate, circles, curve, frontier, point
 from tests.reporting_examples import full_report
-
-SVG = "{http://www.w3.org/2000/svg}"
-
-
-def circles(drawing: str) -> list[tuple[str, float, float]]:
-    return [
-        (c.get("class", ""), float(c.get("cx", "0")), float(c.get("cy", "0")))
-        for c in ElementTree.fromstring(drawing).iter(f"{SVG}circle")
-        if float(c.get("cy", "0")) > 60  # not the legend's
-    ]
 
 
 def test_every_point_is_drawn_where_it_lies_and_open_where_it_was_not_trained() -> None:
-    found = circles(flops_plot(frontier()))
+    found = circles(flops_plot(accuracy_picture(frontier())))
     assert len(found) == 7
     nested = [one for one in found if "s0" in one[0]]
     assert [("open" in kind) for kind, _, _ in nested] == [False, True, False]
@@ -38,7 +28,7 @@ def test_every_point_is_drawn_where_it_lies_and_open_where_it_was_not_trained() 
 
 
 def test_times_are_drawn_a_panel_a_batch_size_of_what_was_timed() -> None:
-    found = circles(time_plot(frontier()))
+    found = circles(time_plot(accuracy_picture(frontier())))
     assert len(found) == 2 * (3 + 1)  # the truncated network was not timed
     left = [x for _, x, _ in found[:4]]
     assert max(left) < min(x for _, x, _ in found[4:])
@@ -46,13 +36,13 @@ def test_times_are_drawn_a_panel_a_batch_size_of_what_was_timed() -> None:
 
 def test_nothing_timed_is_not_drawn() -> None:
     found = frontier(dense=point(1.0, 0.9, timed=False))
-    assert time_plot(found) == ""
+    assert time_plot(accuracy_picture(found)) == ""
     assert "Nothing was timed." in frontier_document(found, "").sections[1].prose
 
 
 def test_the_pick_is_a_line_and_none_is_none() -> None:
-    assert "picked: 50.0 %" in flops_plot(frontier())
-    assert "picked" not in flops_plot(_unpicked(frontier()))
+    assert "picked: 50.0 %" in flops_plot(accuracy_picture(frontier()))
+    assert "picked" not in flops_plot(accuracy_picture(_unpicked(frontier())))
 
 
 def _unpicked(found: Frontier) -> Frontier:

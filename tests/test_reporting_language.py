@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Any
 
+import pytest
+
 from distill.findings import (
     Band,
     Interval,
@@ -13,10 +15,13 @@ from distill.findings import (
     LanguagePoint,
     Latency,
 )
+from distill.reporting.budget_plots import flops_plot, time_plot
 from distill.reporting.language import language_document, told
+from distill.reporting.language_plots import perplexity_picture
 from distill.reporting.markdown import to_markdown
 from distill.reporting.page import to_html
 from distill.text import as_text
+from tests.frontier_examples import circles
 
 DENSE = math.log(4.0)
 
@@ -84,7 +89,7 @@ def test_where_a_rival_is_behind_and_ahead_is_told() -> None:
 
 
 def test_the_table_holds_every_point_and_absurd_perplexities_are_cut() -> None:
-    (section,) = language_document(frontier(), "").sections
+    section = language_document(frontier(), "").sections[0]
     assert section.table is not None
     rows = section.table.rows
     assert [row[0] for row in rows] == ["dense", *["nested"] * 3, *["svd"] * 3]
@@ -104,10 +109,30 @@ def test_names_are_escaped_and_what_is_not_known_is_said() -> None:
     assert document.title == "A language model of any budget"
     assert "Of one seed alone, whose spread over seeds is not known: nested." in text
     assert "on cpu with 2 threads" in text
-    assert page.count("<circle") == 3 + 2  # svd's first is not drawn: above a million
     untimed = point(1.0, 4.0, latencies=())
     assert not any("Times are of" in line for line in language_document(
         frontier(dense=untimed), "").words.limits)  # fmt: skip
+
+
+def test_perplexities_are_drawn_against_flops_and_time_each_where_it_lies() -> None:
+    picture = perplexity_picture(frontier())
+    found = circles(flops_plot(picture))
+    assert [kind for kind, _, _ in found] == [
+        "dot s0", "trace s0 open", "dot s0", "trace s1 open", "trace s1 open",
+    ]  # fmt: skip
+    nested = found[:3]
+    assert [y for _, _, y in nested] == sorted(y for _, _, y in nested)  # 8.0 lies highest
+    heights = [math.log(one.perplexity) for one in frontier().curves[0].points]
+    rises = [(nested[2][2] - y) / (nested[2][2] - nested[0][2]) for _, _, y in nested]
+    expected = [(h - heights[2]) / (heights[0] - heights[2]) for h in heights]
+    assert rises == pytest.approx(expected, abs=1e-2)
+    assert "picked: 70.0 %" in flops_plot(picture)
+    timed = circles(time_plot(picture))
+    assert len(timed) == 3  # svd has the nested network's layers, and was not timed
+    assert [x for _, x, _ in timed] == sorted(x for _, x, _ in timed)
+    bare = frontier(dense=point(1.0, 4.0, latencies=()))
+    assert time_plot(perplexity_picture(bare)) == ""
+    assert len(language_document(bare, "").sections) == 1
 
 
 def test_the_terminal_shows_the_same_points() -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from distill.findings import LONGER, Certificate, Difference, Frontier, FrontierCurve, FrontierPoint
-from distill.reporting.frontier_plots import flops_plot, time_plot
+from distill.reporting.budget_plots import flops_plot, time_plot
+from distill.reporting.frontier_plots import accuracy_picture
 from distill.reporting.frontier_tables import curves_table, nearest, points_table, told_falls
 from distill.reporting.layout import Document, KeyFigure, Section, Words
 from distill.reporting.sweep_tables import lost_points
@@ -194,6 +195,7 @@ def _limits(found: Frontier) -> Iterator[str]:
 
 def frontier_sections(found: Frontier) -> Iterator[Section]:
     """Accuracy against FLOPs with the tables, then against time."""
+    picture = accuracy_picture(found)
     yield Section(
         "What accuracy costs: budgets of a nested network",
         (
@@ -204,11 +206,11 @@ def frontier_sections(found: Frontier) -> Iterator[Section]:
             *shown(found),
         ),
         curves_table(found),
-        (flops_plot(found),),
+        (flops_plot(picture),),
         caption="Bars are 95 % intervals over seeds, over test rows where there is one seed.",
         points=tuple(f"{plain(curve.name)}: {plain(curve.about)}" for curve in found.curves),
     )
-    plot = time_plot(found)
+    plot = time_plot(picture)
     yield Section(
         "Every budget, and its time",
         (

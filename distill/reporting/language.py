@@ -1,22 +1,12 @@
-"""A frontier of a language model as sentences, a table and a drawing."""
+"""A frontier of a language model as sentences, a table and drawings."""
 
 import math
 from collections.abc import Iterator
 
 from distill.findings import Interval, LanguageCurve, LanguageFrontier, LanguagePoint
-from distill.reporting.frame import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH
+from distill.reporting.budget_plots import by_batch, flops_plot, time_plot
+from distill.reporting.language_plots import MOST, perplexity_picture, shown
 from distill.reporting.layout import Document, KeyFigure, Section, Words
-from distill.reporting.svg import (
-    Scale,
-    drawing,
-    element,
-    line,
-    log_ticks,
-    path,
-    text,
-    ticks,
-    title,
-)
 from distill.reporting.tables import NAME_LENGTH, Column, Row, Table
 from distill.reporting.text import (
     NOTHING,
@@ -27,11 +17,6 @@ from distill.reporting.text import (
     rounded,
     three_figures,
 )
-
-COLOURS = 8  # further curves share the last
-TOP = 74.0
-RADIUS = 4.2
-MOST = 1e6  # perplexity that is drawn and told in figures; above it a guess is no worse
 
 
 def language_document(found: LanguageFrontier, heading: str) -> Document:
@@ -46,7 +31,7 @@ def language_document(found: LanguageFrontier, heading: str) -> Document:
         ),
         figures=tuple(_key_figures(found)),
         words=Words(warnings=(), shows=tuple(told(found)), limits=tuple(_limits(found))),
-        sections=(_section(found),),
+        sections=tuple(_sections(found)),
         kicker="What does perplexity cost?",
         footer="The figures behind this page are in language.json beside it, its table in "
         "language.md.",
@@ -103,7 +88,9 @@ def _key_figures(found: LanguageFrontier) -> Iterator[KeyFigure]:
         "of dense FLOPs picked",
         f"perplexity at most {three_figures(100 * one.tolerance)} % above dense's",
     )
-    yield KeyFigure(_perplexity(found.dense), "perplexity of the dense model", "on test windows")
+    yield KeyFigure(
+        shown(found.dense.perplexity), "perplexity of the dense model", "on test windows"
+    )
 
 
 def _limits(found: LanguageFrontier) -> Iterator[str]:
@@ -124,8 +111,10 @@ def _limits(found: LanguageFrontier) -> Iterator[str]:
         yield plain(note)
 
 
-def _section(found: LanguageFrontier) -> Section:
-    return Section(
+def _sections(found: LanguageFrontier) -> Iterator[Section]:
+    """Perplexity against FLOPs with the table, then against time where any was measured."""
+    picture = perplexity_picture(found)
+    yield Section(
         "What perplexity costs: budgets of a nested language model",
         (
             f"Shares of the dense model's {rounded(found.dense_flops)} FLOPs for a window of "
@@ -134,10 +123,18 @@ def _section(found: LanguageFrontier) -> Section:
             "model, in nats a token.",
         ),
         _table(found),
-        (_plot(found),),
+        (flops_plot(picture),),
         caption="Full marks were taught, open ones not; bars are 95 % intervals over windows.",
         points=tuple(f"{plain(one.name)}: {plain(one.about)}" for one in found.curves),
     )
+    if plot := time_plot(picture):
+        yield Section(
+            "What its time buys",
+            ("Time is the median of repeated calls on prepared networks, all of them in turn.",),
+            drawings=(plot,),
+            caption="Networks that are not drawn have the layers, and so the time, of the nested "
+            "one.",
+        )
 
 
 def _table(found: LanguageFrontier) -> Table:
@@ -163,15 +160,15 @@ def _table(found: LanguageFrontier) -> Table:
 
 
 def _row(name: str, point: LanguagePoint, dense: LanguagePoint) -> Row:
-    times = {one.batch: one.seconds for one in point.latencies}
+    times = by_batch(point.latencies)
     ends = (point.interval.low, point.interval.high)
-    low, high = (_shown(math.exp(min(end, 700.0))) for end in ends)
+    low, high = (shown(math.exp(min(end, 700.0))) for end in ends)
     taken = [(times.get(one.batch), one.seconds) for one in dense.latencies]
     return (
         plain(name, most=NAME_LENGTH),
         percent(point.share),
         rounded(point.parameters),
-        _perplexity(point),
+        shown(point.perplexity),
         f"{low}–{high}",
         NOTHING if point is dense else _times(point.rise).removesuffix(" times dense's"),
         f"{abs(point.divergence):.3f}",
@@ -181,76 +178,3 @@ def _row(name: str, point: LanguagePoint, dense: LanguagePoint) -> Row:
         *(NOTHING if mine is None else duration(mine) for mine, _ in taken),
         *(NOTHING if mine is None else f"{three_figures(mine / full)}×" for mine, full in taken),
     )
-
-
-def _perplexity(point: LanguagePoint) -> str:
-    return _shown(point.perplexity)
-
-
-def _shown(value: float) -> str:
-    return three_figures(value) if value < MOST else f"above {rounded(MOST)}"
-
-
-# --- the drawing ----------------------------------------------------------------------------------
-
-
-def _plot(found: LanguageFrontier) -> str:
-    """Perplexity against share of dense FLOPs, the former on a logarithmic scale."""
-    points = [found.dense, *(point for curve in found.curves for point in curve.points)]
-    x = Scale(max(min(p.share for p in points) - 0.03, 0.0), 1.02, LEFT, RIGHT)
-    highest = min(max(p.interval.high for p in points), math.log(MOST))
-    lowest = min(p.interval.low for p in points)
-    y = Scale(math.exp(lowest) / 1.1, math.exp(highest) * 1.1, BOTTOM, TOP, log=True)
-    marks = [*_axes(found, x, y)]
-    level = y(found.dense.perplexity)
-    marks.append(element("g", title("dense"), line(LEFT, level, RIGHT, level, "full")))
-    for number, curve in enumerate(found.curves):
-        marks += _curve(curve, x, y, f"s{min(number, COLOURS - 1)}")
-    marks.append(_legend(found.curves))
-    return drawing(WIDTH, HEIGHT, "Perplexity against the share of dense FLOPs", *marks)
-
-
-def _axes(found: LanguageFrontier, x: Scale, y: Scale) -> Iterator[str]:
-    for value in log_ticks(y.low, y.high):
-        yield line(LEFT, y(value), RIGHT, y(value), "grid")
-        yield text(LEFT - 9, y(value) + 4, _tick(value), "tick", "end")
-    yield text(LEFT - 44, TOP - 30, "perplexity", "axis")
-    yield line(LEFT, BOTTOM, RIGHT, BOTTOM, "frame")
-    for value in ticks(x.low, x.high, 8):
-        yield line(x(value), BOTTOM, x(value), BOTTOM + 5, "frame")
-        yield text(x(value), BOTTOM + 20, three_figures(100 * value), "tick", "middle")
-    told_of = f"share of the dense model's FLOPs at {count(found.tokens)} tokens, %"
-    yield text((LEFT + RIGHT) / 2, BOTTOM + 44, told_of, "axis", "middle")
-
-
-def _tick(value: float) -> str:
-    return three_figures(value) if value < 1000 else rounded(value)
-
-
-def _curve(curve: LanguageCurve, x: Scale, y: Scale, color: str) -> Iterator[str]:
-    drawn = [point for point in curve.points if point.perplexity < y.high]
-    if len(drawn) > 1:
-        yield path([(x(p.share), y(p.perplexity)) for p in drawn], f"trace {color}")
-    for point in drawn:
-        low, high = (
-            min(math.exp(end), y.high) for end in (point.interval.low, point.interval.high)
-        )
-        at, height = x(point.share), y(point.perplexity)
-        said = f"{plain(curve.name)} at {percent(point.share)} % of FLOPs: {_perplexity(point)}"
-        kind = f"dot {color}" if point.trained else f"trace {color} open"
-        yield element(
-            "g",
-            title(said),
-            line(at, y(low), at, y(high), f"whisker {color}"),
-            element("circle", cx=at, cy=height, r=RADIUS, class_=kind),
-        )
-
-
-def _legend(curves: tuple[LanguageCurve, ...]) -> str:
-    marks, at = [], LEFT
-    for number, curve in enumerate(curves):
-        color, name = f"s{min(number, COLOURS - 1)}", plain(curve.name, most=24)
-        marks.append(line(at, 14.0, at + 22, 14.0, f"trace {color}"))
-        marks.append(text(at + 29, 18.0, name, "key"))
-        at += 29 + 7.2 * len(name) + 22
-    return "".join(marks)
