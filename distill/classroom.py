@@ -11,33 +11,25 @@ from jaxtyping import Float32, Int64
 from torch import nn
 
 from distill.contest import Runner
-from distill.nesting import learning_of
-from distill.progress import LiveTraining, Progress
+from distill.progress import Progress
+from distill.rank_lessons import alone, teach_settings
 from students import (
     Evaluation,
     Feed,
     FitResult,
     Recipe,
     evaluate_logits,
-    fit,
     forward_rows,
     in_memory,
     with_targets,
 )
 from students.nested import (
     NestedRecipe,
-    RankPasses,
     held_norms,
     load_norms,
     measure_norms,
 )
 from students.nested.training import averaged
-
-
-def alone(objective: NestedRecipe) -> NestedRecipe:
-    """What a network of one setting learns where others learn by this objective."""
-    distill = "none" if objective.distill == "none" else "dense"
-    return replace(objective, distill=distill, weighing="equal")
 
 
 @final
@@ -63,40 +55,27 @@ class Classroom:
         return forward_rows(self.dense, self.feeds["train"], device=self.device)
 
     def objective_of(self, settings: int) -> NestedRecipe:
-        """The objective of a network of so many settings.
-
-        A network of one has no anchor beside it: it learns from the dense network what variants
-        learn from the anchor, and there is nothing to weigh.
-        """
+        """The objective of a network of so many settings."""
         return alone(self.objective) if settings == 1 else self.objective
 
     def teach(
         self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]
     ) -> FitResult:
         """Train the runner's network in ``folder``, or go on there; epochs chosen on validation."""
-        recipe = replace(self.recipe, seed=self.recipe.seed + seed)
         objective = self.objective_of(len(runner.lessons))
-        rows = self.feeds["train"].rows
-        learning = learning_of(
-            runner.network, objective, settings=len(runner.lessons), rows=rows, recipe=recipe
+        return teach_settings(
+            runner.network,
+            runner.lessons,
+            choose=runner.choose,
+            objective=objective,
+            feed=with_targets(self.feeds["train"], self._targets(objective)),
+            evaluate=partial(self._evaluate, runner),
+            recipe=replace(self.recipe, seed=self.recipe.seed + seed),
+            folder=folder,
+            made_by={**self.made_by, **made_by},
+            device=self.device,
+            progress=self.progress,
         )
-        passes = RankPasses(learning, runner.lessons, choose=runner.choose)
-        with self.progress.task(folder.name, total=rows * recipe.epochs, unit="rows") as bar:
-            live = LiveTraining(self.progress, bar)
-            return fit(
-                learning,
-                feed=with_targets(self.feeds["train"], self._targets(objective)),
-                loss=passes,
-                evaluate=partial(self._evaluate, runner),
-                recipe=recipe,
-                folder=folder,
-                settings={**self.made_by, **made_by},
-                device=self.device,
-                on_rows=bar,
-                on_loss=live.loss,
-                on_epoch=live.epoch,
-                on_note=self.progress.say,
-            )
 
     def _targets(self, objective: NestedRecipe) -> dict[str, Any]:
         targets: dict[str, Any] = {"labels": in_memory(self.labels["train"])}

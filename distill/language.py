@@ -15,12 +15,11 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distill.classroom import alone
 from distill.contest import Runner
-from distill.nesting import learning_of
-from distill.progress import LiveTraining, Progress
-from students import Evaluation, FitResult, MemoryFeed, Recipe, fit
-from students.nested import NestedRecipe, RankPasses
+from distill.progress import Progress
+from distill.rank_lessons import alone, teach_settings
+from students import Evaluation, FitResult, MemoryFeed, Recipe
+from students.nested import NestedRecipe
 from students.nested.training import averaged
 
 UNTOLD = -100  # the label of a place that has no token after it
@@ -82,30 +81,22 @@ class LanguageRoom:
         self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]
     ) -> FitResult:
         """Train the runner's network in ``folder``, or go on there; epochs chosen on validation."""
-        recipe = replace(self.recipe, seed=self.recipe.seed + seed)
         objective = self.objective_of(len(runner.lessons))
-        rows = len(self.windows["train"])
-        network = runner.network.to(self.device)
-        learning = learning_of(
-            network, objective, settings=len(runner.lessons), rows=rows, recipe=recipe
-        )
         feed = feed_of(self.windows["train"])
-        with self.progress.task(folder.name, total=rows * recipe.epochs, unit="windows") as bar:
-            live = LiveTraining(self.progress, bar)
-            return fit(
-                learning,
-                feed=MemoryFeed(feed.inputs, self._targets(objective)),
-                loss=RankPasses(learning, runner.lessons, choose=runner.choose),
-                evaluate=lambda _: self._evaluate(runner),
-                recipe=recipe,
-                folder=folder,
-                settings={**self.made_by, **made_by},
-                device=self.device,
-                on_rows=bar,
-                on_loss=live.loss,
-                on_epoch=live.epoch,
-                on_note=self.progress.say,
-            )
+        return teach_settings(
+            runner.network.to(self.device),
+            runner.lessons,
+            choose=runner.choose,
+            objective=objective,
+            feed=MemoryFeed(feed.inputs, self._targets(objective)),
+            evaluate=lambda _: self._evaluate(runner),
+            recipe=replace(self.recipe, seed=self.recipe.seed + seed),
+            folder=folder,
+            made_by={**self.made_by, **made_by},
+            device=self.device,
+            progress=self.progress,
+            unit="windows",
+        )
 
     def _targets(self, objective: NestedRecipe) -> dict[str, Any]:
         """The next tokens, and what the dense network says as it is asked: in no memory."""

@@ -24,18 +24,13 @@ from students import (
     Classifier,
     Evaluation,
     Feed,
-    Recipe,
     evaluate_logits,
     forward_rows,
     plain_order,
-    shuffled_order,
 )
 from students.nested import (
     Costs,
-    Learning,
-    NestedObjective,
     NestedPath,
-    NestedRecipe,
     NormStatistics,
     RankError,
     Surgery,
@@ -54,8 +49,6 @@ from students.nested import (
     using_ranks,
 )
 from teachers import Prepare
-
-VARIANCE_RATE = 1e-2  # of the log-variances, if they learn
 
 BATCH = 32  # calibration rows at a time
 NORMED = 24  # points of the path of a network with BatchNorm: each has statistics of its own
@@ -300,46 +293,7 @@ def stored_rows(store: FeatureStore, split: Split) -> Stored:
     )
 
 
-# --- learning -------------------------------------------------------------------------------------
-
-
-def objective_of(settings: NestConfig, stored: Stored | None = None) -> NestedRecipe:
-    """What each rank learns: labels, or stored rows, and what the settings distill."""
-    return NestedRecipe(
-        weighing=settings.weighing,
-        sampling=settings.sampling,
-        over=settings.over,
-        distill=settings.distill,
-        ce_weight=0.0 if stored else 1.0,
-        kl_weight=settings.kl_weight,
-        temperature=settings.temperature,
-        target_weight=1.0 if stored else 0.0,
-        scale=stored.scale if stored else 1.0,
-    )
-
-
-def recipe_of(settings: NestConfig) -> Recipe:
-    """How it learns."""
-    names = Recipe.__dataclass_fields__.keys() & NestConfig.model_fields.keys()
-    return Recipe(**{name: getattr(settings, name) for name in names})
-
-
-def learning_of(
-    network: nn.Module, objective: NestedRecipe, *, settings: int, rows: int, recipe: Recipe
-) -> Learning:
-    """The network beside its objective of so many rank settings, for the steps of a training.
-
-    What the objective learns of the ranks has a rate of its own, where the network's is lower.
-    """
-    order = shuffled_order(rows, recipe.batch_size, seed=recipe.seed, epoch=1)
-    told = NestedObjective(
-        objective,
-        count=settings,
-        steps=recipe.epochs * len(order),
-        seed=recipe.seed,
-        pace=max(1.0, VARIANCE_RATE / recipe.learning_rate),
-    )
-    return Learning(network, told)
+# --- judging -------------------------------------------------------------------------------------
 
 
 @final

@@ -24,13 +24,12 @@ from distill.nesting import (
     calibration_of,
     down_to,
     example_of,
-    learning_of,
     measured_at,
-    objective_of,
     stored_rows,
 )
 from distill.predictor import load_predictor
 from distill.progress import Silent
+from distill.rank_lessons import learning_of, objective_of
 from distill.runs import recall
 from students import (
     CheckpointError,
@@ -311,7 +310,7 @@ def test_labels_or_stored_rows_are_learned_and_not_both(tmp_path: Path) -> None:
         tmp_path / "r", np.array([[2.0], [-2.0]] * 20 + [[0.0]], np.float32), ids=split.ids
     )
     stored = stored_rows(store, split)
-    ours = objective_of(settings(), stored)
+    ours = objective_of(settings(), scale=stored.scale)
     assert (ours.ce_weight, ours.target_weight, ours.scale) == (0.0, 1.0, stored.scale)
     theirs = objective_of(settings(weighing="clamped", sampling="uniform", distill="dense"))
     assert (theirs.ce_weight, theirs.target_weight) == (1.0, 0.0)

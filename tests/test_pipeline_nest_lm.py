@@ -122,12 +122,21 @@ def test_rivals_are_compared_in_pairs_at_no_more_flops(
 
 
 def test_differences_are_of_windows_in_pairs() -> None:
-    ours, theirs = np.array([[1.0, 2.0, 4.0], [3.0, 2.0, 4.0]]), np.array([[1.0, 1.0, 2.0]])
+    ours, theirs = np.array([[2.0, 2.0, 4.0], [2.0, 2.0, 4.0]]), np.array([[1.0, 1.0, 2.0]])
     found = apart(ours, theirs)  # 1, 1 and 2 apart: 4/3 ± 4.303 · 0.577 / √3
     assert found.low == pytest.approx(-0.1009, abs=1e-3)
     assert found.high == pytest.approx(2.7676, abs=1e-3)
     same = apart(theirs, theirs)
     assert (same.low, same.high) == (0.0, 0.0)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    theirs = np.random.default_rng(0).normal(3.0, 1.0, (1, 400))
+    shifts = np.array([[0.0], [0.1], [0.5]])
+    ours = theirs + shifts  # no window differs from another: all variance is the seeds'
+    found = apart(ours, theirs)
+    half = 4.302653 * float(shifts.std(ddof=1)) / math.sqrt(3)  # Student's of two degrees
+    assert [found.low, found.high] == pytest.approx([0.2 - half, 0.2 + half])
 
 
 def test_what_is_picked_is_within_on_validation(measured: tuple[Path, LanguageFrontier]) -> None:

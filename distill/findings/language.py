@@ -20,11 +20,11 @@ class LanguagePoint(Record):
     parameters: int  # of a network that can do no more than this
     trained: bool  # whether these very ranks or widths were trained
     surprise: Band  # over seeds
-    interval: Interval  # Student's, over windows, of the mean surprise over seeds
+    interval: Interval  # of the mean surprise, over windows and seeds
     divergence: float  # KL(dense ‖ this), nats a token
     accuracy: float  # share of next tokens that are the likeliest
     agreement: float  # share of places where dense has the same likeliest token
-    rise: Interval  # of its surprise over dense's, over windows and in pairs
+    rise: Interval  # of its surprise over dense's, over seeds and windows in pairs
     behind: Interval | None  # of it over the nested network's at no more FLOPs; None of that itself
     latencies: tuple[Latency, ...] = ()  # medians; none where they were not measured
 

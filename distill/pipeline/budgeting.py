@@ -218,7 +218,7 @@ def _class(
     """What all learn and answer."""
     from distill.classroom import Classroom
     from distill.labelled import labels_of
-    from distill.nesting import objective_of, recipe_of
+    from distill.rank_lessons import objective_of, recipe_of
 
     recipe = recipe_of(learned)
     own = set(recipe.__dataclass_fields__)

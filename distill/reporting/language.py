@@ -124,7 +124,8 @@ def _sections(found: LanguageFrontier) -> Iterator[Section]:
         ),
         _table(found),
         (flops_plot(picture),),
-        caption="Full marks were taught, open ones not; bars are 95 % intervals over windows.",
+        caption="Full marks were taught, open ones not; bars are 95 % intervals over windows "
+        "and seeds.",
         points=tuple(f"{plain(one.name)}: {plain(one.about)}" for one in found.curves),
     )
     if plot := time_plot(picture):
@@ -144,7 +145,7 @@ def _table(found: LanguageFrontier) -> Table:
         Column("FLOPs %"),
         Column("parameters"),
         Column("perplexity"),
-        Column("95 %, windows"),
+        Column("95 %"),
         Column("of dense"),
         Column("KL"),
         Column("next token right, %"),

@@ -29,14 +29,12 @@ from distill.nesting import (
     calibration_of,
     choosing,
     example_of,
-    learning_of,
     lessons_of,
-    objective_of,
     operate,
-    recipe_of,
     trials_of,
 )
-from distill.progress import LiveTraining, Progress
+from distill.progress import Progress
+from distill.rank_lessons import objective_of, recipe_of, teach_settings
 from distill.runs import recall, remember
 from distill.whole import set_aside
 from students import (
@@ -45,7 +43,6 @@ from students import (
     FitResult,
     count_parameters,
     evaluate_logits,
-    fit,
     forward_rows,
     in_memory,
     make_feed,
@@ -57,7 +54,6 @@ from students import (
 )
 from students.nested import (
     NestedPath,
-    RankPasses,
     attach,
     fill,
     measure_norms,
@@ -278,44 +274,29 @@ class _Bench:
     # --- learning ---------------------------------------------------------------------------------
 
     def _teach(self, start: Cut, lessons: NestedPath, targets: Mapping[str, Any]) -> FitResult:
-        recipe, train = recipe_of(self.settings), self.feeds["train"]
         whole: nn.Module = start.network if self.stored is None else Telling(start.network)
-        learning = learning_of(
+        return teach_settings(
             whole,
-            objective_of(self.settings, self.stored),
-            settings=len(lessons.points),
-            rows=train.rows,
-            recipe=recipe,
+            [point.ranks for point in lessons.points],
+            choose=choosing(start.network),
+            objective=objective_of(
+                self.settings, scale=None if self.stored is None else self.stored.scale
+            ),
+            feed=with_targets(self.feeds["train"], targets),
+            evaluate=lambda _: averaged(
+                {
+                    f"{point.share:.3f}": found
+                    for point, found in zip(
+                        lessons.points, self._evaluated(start, lessons), strict=True
+                    )
+                }
+            ),
+            recipe=recipe_of(self.settings),
+            folder=self.folder,
+            made_by=dict(self.made_by),
+            device=self.device,
+            progress=self.progress,
         )
-        with self.progress.task(
-            self.folder.name, total=train.rows * recipe.epochs, unit="rows"
-        ) as bar:
-            live = LiveTraining(self.progress, bar)
-            return fit(
-                learning,
-                feed=with_targets(train, targets),
-                loss=RankPasses(
-                    learning,
-                    [point.ranks for point in lessons.points],
-                    choose=choosing(start.network),
-                ),
-                evaluate=lambda _: averaged(
-                    {
-                        f"{point.share:.3f}": found
-                        for point, found in zip(
-                            lessons.points, self._evaluated(start, lessons), strict=True
-                        )
-                    }
-                ),
-                recipe=recipe,
-                folder=self.folder,
-                settings=self.made_by,
-                device=self.device,
-                on_rows=bar,
-                on_loss=live.loss,
-                on_epoch=live.epoch,
-                on_note=self.progress.say,
-            )
 
     def _evaluated(self, start: Cut, path: NestedPath) -> list[Evaluation]:
         """How it does at each point, on validation."""

@@ -31,6 +31,7 @@ from distill.findings import (
     LanguagePoint,
     Latency,
 )
+from distill.frontiers import rows_behind
 from distill.language import (
     AGREED,
     DIVERGENCE,
@@ -46,12 +47,11 @@ from distill.nesting import (
     Batches,
     digest_of,
     lessons_of,
-    objective_of,
     operate,
-    recipe_of,
     trials_of,
 )
 from distill.progress import Progress
+from distill.rank_lessons import objective_of, recipe_of
 from distill.whole import set_aside
 from students import plain_settings, same_settings
 from students.nested import NestedPath, SavedNested, attach, fill, read_nested, save_nested, select
@@ -386,7 +386,7 @@ def _points(
                 parameters=place.parameters,
                 trained=place.trained,
                 surprise=band(surprises.mean(axis=1).tolist()),
-                interval=_over_windows(surprises.mean(axis=0)),
+                interval=apart(surprises, np.zeros_like(surprises[:1])),
                 divergence=float(said[..., DIVERGENCE].mean()),
                 accuracy=float(said[..., RIGHT].mean()),
                 agreement=float(said[..., AGREED].mean()),
@@ -405,13 +405,15 @@ def _paid(nested: Heard, share: float) -> Surprises | None:
 
 
 def apart(ours: Surprises, theirs: Float64[np.ndarray, "others windows"]) -> Interval:
-    """Of the mean difference over windows, each the mean over seeds, in pairs: Student's."""
-    return _over_windows(ours.mean(axis=0) - theirs.mean(axis=0))
+    """Of the mean difference, windows in pairs, 95 %: over windows, and over seeds beside them.
 
-
-def _over_windows(values: Float64[np.ndarray, " windows"]) -> Interval:
-    found = band(values.tolist())
-    return found.interval or Interval(low=found.mean, high=found.mean)
+    Student's over windows is too sure of a few seeds, and variances added up (``rows_behind``) of
+    a few windows: the wider of the two.
+    """
+    over = band((ours.mean(axis=0) - theirs.mean(axis=0)).tolist())
+    alone = over.interval or Interval(low=over.mean, high=over.mean)
+    both = rows_behind(ours, theirs, name="").interval
+    return both if both.high - both.low > alone.high - alone.low else alone
 
 
 def _picked(nested: Heard, dense: Heard, tolerance: float) -> LanguagePick:

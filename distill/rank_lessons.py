@@ -1,0 +1,104 @@
+"""How a network is taught at several settings in one training: its objective, recipe and steps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from distill.config import NestConfig
+from distill.progress import LiveTraining, Progress
+from students import Evaluation, Feed, FitResult, Recipe, fit, shuffled_order
+from students.nested import Learning, NestedObjective, NestedRecipe, RankPasses
+
+VARIANCE_RATE = 1e-2  # of the log-variances, if they learn
+
+
+def objective_of(settings: NestConfig, *, scale: float | None = None) -> NestedRecipe:
+    """What each rank learns: labels, or stored rows over ``scale``, and what is distilled."""
+    stored = scale is not None
+    return NestedRecipe(
+        weighing=settings.weighing,
+        sampling=settings.sampling,
+        over=settings.over,
+        distill=settings.distill,
+        ce_weight=0.0 if stored else 1.0,
+        kl_weight=settings.kl_weight,
+        temperature=settings.temperature,
+        target_weight=1.0 if stored else 0.0,
+        scale=1.0 if scale is None else scale,
+    )
+
+
+def alone(objective: NestedRecipe) -> NestedRecipe:
+    """What a network of one setting learns where others learn by this objective.
+
+    It has no anchor beside it: it learns from the dense network what variants learn from the
+    anchor, and there is nothing to weigh.
+    """
+    distill = "none" if objective.distill == "none" else "dense"
+    return replace(objective, distill=distill, weighing="equal")
+
+
+def recipe_of(settings: NestConfig) -> Recipe:
+    """How it learns."""
+    names = Recipe.__dataclass_fields__.keys() & NestConfig.model_fields.keys()
+    return Recipe(**{name: getattr(settings, name) for name in names})
+
+
+def learning_of(
+    network: nn.Module, objective: NestedRecipe, *, settings: int, rows: int, recipe: Recipe
+) -> Learning:
+    """The network beside its objective of so many settings, for the steps of a training.
+
+    What the objective learns of the settings has a rate of its own, where the network's is lower.
+    """
+    order = shuffled_order(rows, recipe.batch_size, seed=recipe.seed, epoch=1)
+    told = NestedObjective(
+        objective,
+        count=settings,
+        steps=recipe.epochs * len(order),
+        seed=recipe.seed,
+        pace=max(1.0, VARIANCE_RATE / recipe.learning_rate),
+    )
+    return Learning(network, told)
+
+
+def teach_settings(
+    network: nn.Module,
+    lessons: Sequence[Any],
+    *,
+    choose: Callable[[nn.Module, Any], None],
+    objective: NestedRecipe,
+    feed: Feed,
+    evaluate: Callable[[nn.Module], Evaluation],
+    recipe: Recipe,
+    folder: Path,
+    made_by: dict[str, Any],
+    device: str,
+    progress: Progress,
+    unit: str = "rows",
+) -> FitResult:
+    """Train the network at these settings in ``folder``, or go on there, and say where it stands.
+
+    ``feed`` has the targets that the objective asks for; ``choose`` sets a lesson. Errors as
+    ``students.fit``.
+    """
+    learning = learning_of(network, objective, settings=len(lessons), rows=feed.rows, recipe=recipe)
+    with progress.task(folder.name, total=feed.rows * recipe.epochs, unit=unit) as bar:
+        live = LiveTraining(progress, bar)
+        return fit(
+            learning,
+            feed=feed,
+            loss=RankPasses(learning, lessons, choose=choose),
+            evaluate=evaluate,
+            recipe=recipe,
+            folder=folder,
+            settings=made_by,
+            device=device,
+            on_rows=bar,
+            on_loss=live.loss,
+            on_epoch=live.epoch,
+            on_note=progress.say,
+        )
