@@ -50,6 +50,41 @@ def test_splits_that_are_not_there_are_carved_out_of_train(tmp_path: Path) -> No
     assert [len(few[split]) for split in ("train", "validation", "test")] == [3, 3, 3]
 
 
+def test_the_seed_draws_what_is_carved_out_and_what_a_limit_keeps(tmp_path: Path) -> None:
+    name = write_ids(tmp_path, {"train": [[row, row, row, row] for row in range(10)] * 4})
+
+    def first(**settings: Any) -> dict[str, list[int]]:
+        found = windows(name, validation_share=0.2, test_share=0.2, **settings).splits
+        return {split: rows[:, 0].tolist() for split, rows in found.items()}
+
+    assert first(seed=1) == first(seed=1) != first(seed=2)
+    # the same rows are carved out, and others of them are kept
+    limited = {seed: first(seed=seed, limit=4) for seed in (1, 2)}
+    assert {len(rows) for rows in limited[1].values()} == {4}
+    assert limited[1] != limited[2]
+    everything = write_ids(tmp_path / "all", {
+        split: [[row, row, row, row] for row in range(10)] for split in ("train", "validation", "test")
+    })  # fmt: skip
+    kept = [
+        windows(everything, seed=seed, limit=5).splits["train"][:, 0].tolist() for seed in (1, 2)
+    ]
+    assert kept[0] != kept[1]
+
+
+def test_an_empty_row_adds_nothing_and_a_missing_one_neither(tmp_path: Path) -> None:
+    found = windows(write_ids(tmp_path, {**THREE, "test": [[1, 2], [], None, [3, 4]]}))
+    assert found.splits["test"].tolist() == [[1, 2, 3, 4]]
+
+
+def test_columns_of_texts_that_are_named_are_read_instead_of_ids(tmp_path: Path) -> None:
+    rows = [json.dumps({"input_ids": [1, 1, 1], "said": "2 3 4 5"}) for _ in range(20)]
+    (tmp_path / "both.jsonl").write_text("\n".join(rows))
+    name = f"json:{tmp_path}/both.jsonl"
+    assert {*windows(name).splits["train"].ravel().tolist()} == {1}
+    found = windows(name, text_columns=("said",), tokens=5, encode=encoded)
+    assert found.splits["train"][0].tolist() == [2, 3, 4, 5, 0]
+
+
 def test_what_the_windows_hold_decides_their_fingerprint(tmp_path: Path) -> None:
     rows = {**THREE, "test": [[1, 2, 3, 4]]}
     one = windows(write_ids(tmp_path / "a", rows))
@@ -94,6 +129,7 @@ def test_texts_without_a_tokenizer_are_refused(tmp_path: Path) -> None:
         ([[1, 2, 3, -1]], "has the token -1, and the model knows 0 to 9"),
         ([[1.5, 2.0, 3.0, 4.0]], "row 0 of 'input_ids' holds more than whole numbers"),
         ([[1, None, 3, 4]], "row 0 of 'input_ids' holds more than whole numbers"),
+        ([[[1, 2], [3, 4]]], "row 0 of 'input_ids' holds more than whole numbers"),
         ([[True, False, True, True]], "row 0 of 'input_ids' holds more than whole numbers"),
     ],
 )
