@@ -1,5 +1,6 @@
 """A Llama of a few numbers, and rows of tokens that it said itself."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def said_by(folder: Path, rows: int, *, seed: int) -> list[list[int]]:
     return found
 
 
-def write_ids(folder: Path, rows: dict[str, list[list[int]]]) -> str:
+def write_ids(folder: Path, rows: Mapping[str, Sequence[list[int] | None]]) -> str:
     """Parquet files of a column ``input_ids``, one a split; how the command line names them."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, ids in rows.items():

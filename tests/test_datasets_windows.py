@@ -62,9 +62,8 @@ def test_the_seed_draws_what_is_carved_out_and_what_a_limit_keeps(tmp_path: Path
     limited = {seed: first(seed=seed, limit=4) for seed in (1, 2)}
     assert {len(rows) for rows in limited[1].values()} == {4}
     assert limited[1] != limited[2]
-    everything = write_ids(tmp_path / "all", {
-        split: [[row, row, row, row] for row in range(10)] for split in ("train", "validation", "test")
-    })  # fmt: skip
+    same = [[row, row, row, row] for row in range(10)]
+    everything = write_ids(tmp_path / "all", dict.fromkeys(("train", "validation", "test"), same))
     kept = [
         windows(everything, seed=seed, limit=5).splits["train"][:, 0].tolist() for seed in (1, 2)
     ]
