@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.config import DataConfig
 from distill.datasets import DataError, load_windows
-from distill.datasets.windows import _cut
+from distill.datasets.windows import cut_into
 from tests.language_examples import write_ids
 
 THREE = {"train": [[1, 2, 3], [4, 5], [6, 7, 8, 9]], "validation": [[1, 2, 3, 4]]}
@@ -34,8 +36,8 @@ def test_rows_are_joined_in_their_order_and_cut(tmp_path: Path) -> None:
 
 @given(st.lists(st.lists(st.integers(0, 99), max_size=7), max_size=9), st.integers(2, 5))
 def test_nothing_is_lost_but_the_end(rows: list[list[int]], tokens: int) -> None:
-    found = _cut([np.array(row, dtype=np.int64) for row in rows], tokens)
     joined = [one for row in rows for one in row]
+    found = cut_into(np.array(joined, dtype=np.int64), tokens)
     assert found.shape == (len(joined) // tokens, tokens)
     assert found.ravel().tolist() == joined[: found.size]
 
@@ -73,6 +75,21 @@ def test_the_seed_draws_what_is_carved_out_and_what_a_limit_keeps(tmp_path: Path
 def test_an_empty_row_adds_nothing_and_a_missing_one_neither(tmp_path: Path) -> None:
     found = windows(write_ids(tmp_path, {**THREE, "test": [[1, 2], [], None, [3, 4]]}))
     assert found.splits["test"].tolist() == [[1, 2, 3, 4]]
+
+
+def test_ids_of_any_whole_numbers_and_rows_of_several_files_are_read_in_order(
+    tmp_path: Path,
+) -> None:
+    for at, kind in enumerate((pa.int32(), pa.uint16(), pa.int64())):
+        ids = pa.array([[at, at], [], [at]], type=pa.list_(kind))
+        pq.write_table(pa.table({"input_ids": ids}), tmp_path / f"{at}-train.parquet")
+    large = pa.array([[7, 7, 7, 7]], type=pa.large_list(pa.int8()))
+    for split in ("validation", "test"):
+        pq.write_table(pa.table({"input_ids": large}), tmp_path / f"{split}.parquet")
+    found = windows(f"parquet:{tmp_path}/*.parquet", tokens=3).splits
+    assert found["train"].tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+    assert found["train"].dtype == np.int64
+    assert found["test"].tolist() == [[7, 7, 7]]
 
 
 def test_columns_of_texts_that_are_named_are_read_instead_of_ids(tmp_path: Path) -> None:
@@ -126,10 +143,14 @@ def test_texts_without_a_tokenizer_are_refused(tmp_path: Path) -> None:
         ([[1, 2]], "the test split of .* has 2 tokens, and a window is of 4: give more texts"),
         ([[1, 2, 3, 10]], "has the token 10, and the model knows 0 to 9"),
         ([[1, 2, 3, -1]], "has the token -1, and the model knows 0 to 9"),
-        ([[1.5, 2.0, 3.0, 4.0]], "row 0 of 'input_ids' holds more than whole numbers"),
-        ([[1, None, 3, 4]], "row 0 of 'input_ids' holds more than whole numbers"),
-        ([[[1, 2], [3, 4]]], "row 0 of 'input_ids' holds more than whole numbers"),
-        ([[True, False, True, True]], "row 0 of 'input_ids' holds more than whole numbers"),
+        (
+            [[1.5, 2.0, 3.0, 4.0]],
+            r"test.parquet: .* holds list<.*double>, not whole",
+        ),
+        ([[1, 2, 3], [], [1, None, 3, 4]], "row 2 of 'input_ids' lacks a number"),
+        ([[[1, 2], [3, 4]]], r"holds list<.*list<.*int64.*>, not whole numbers"),
+        ([[True, False, True, True]], "holds list<.*bool>, not whole numbers"),
+        ([1, 2, 3, 4], "holds int64, not whole numbers; give one list of token ids a row"),
     ],
 )
 def test_data_that_make_no_sense_are_refused(tmp_path: Path, rows: Any, told: str) -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.config import DataConfig
 from distill.datasets.base import Source
@@ -19,6 +19,9 @@ from distill.datasets.paths import digest_of, existing_files
 from distill.datasets.roles import chosen_roles
 from distill.datasets.tables import TableRows, input_rows, table_source
 from distill.errors import first_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 JSON = (".json", ".jsonl", ".ndjson")
 DELIMITERS = ",;\t|"
@@ -59,8 +62,10 @@ def open_table(file: Path, config: DataConfig) -> TableRows:
     return input_rows(_table(builder, file, options), str(file), config)
 
 
-def open_columns(config: DataConfig, name: str) -> dict[str, tuple[list[Any], str]] | None:
-    """All values of a column in each split of parquet or JSON files, and where they are from.
+def open_columns(
+    config: DataConfig, name: str
+) -> dict[str, list[tuple["pa.ChunkedArray", str]]] | None:
+    """A column of each file of each split, memory-mapped, and the file: of parquet or JSON files.
 
     None for data of another form, and where the column is not in all of the files.
     """
@@ -70,13 +75,13 @@ def open_columns(config: DataConfig, name: str) -> dict[str, tuple[list[Any], st
         return None
     builder = "parquet" if kind == "parquet" else "json"
     roles = split_files(existing_files(place, endings, f"{kind}:PATH"), config)
-    found: dict[str, tuple[list[Any], str]] = {}
+    found: dict[str, list[tuple[pa.ChunkedArray, str]]] = {}
     for role, files in roles.items():
         tables = [_table(builder, file, {}) for file in files]
         if any(name not in table.features for table in tables):
             return None
-        values = [value for table in tables for value in table[name]]
-        found[role] = values, ", ".join(map(str, files))
+        columns = [table.data.column(name) for table in tables]
+        found[role] = list(zip(columns, map(str, files), strict=True))
     return found
 
 

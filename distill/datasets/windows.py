@@ -5,12 +5,12 @@ is dropped. Splits are those of the data, or carved out of it, as everywhere.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from distill.config import DataConfig
 from distill.datasets.errors import DataError
@@ -21,8 +21,35 @@ from distill.datasets.splits import SPLITS, carve, draw, split_ids
 IDS = "input_ids"  # the column of token ids
 BLOCK = 512  # texts that are tokenised at a time
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Encode = Callable[[Sequence[str]], Sequence[Sequence[int]]]
-Ids = list[np.ndarray]  # of each text
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ids:
+    """Token ids of all texts in their order, and how many each has: no list of a text is made."""
+
+    tokens: Int64[np.ndarray, " tokens"]
+    lengths: Int64[np.ndarray, " texts"]
+
+    @classmethod
+    def joined(cls, parts: Iterable["Ids"]) -> "Ids":
+        """Those of several, one after the other."""
+        none = np.zeros(0, np.int64)
+        some = list(parts)
+        return cls(
+            tokens=np.concatenate([none, *(part.tokens for part in some)]),
+            lengths=np.concatenate([none, *(part.lengths for part in some)]),
+        )
+
+    def kept(self, mark: Bool[np.ndarray, " texts"]) -> "Ids":
+        """Those of some texts."""
+        if mark.all():
+            return self
+        return Ids(tokens=self.tokens[np.repeat(mark, self.lengths)], lengths=self.lengths[mark])
 
 
 @final
@@ -60,10 +87,10 @@ def load_windows(
             name: _encoded(dataset.splits[name].inputs, encode, config.name) for name in SPLITS
         }
         told, notes = "texts, tokenised", dataset.notes
-    cut = {name: _cut(rows, tokens) for name, rows in found.items()}
+    cut = {name: cut_into(ids.tokens, tokens) for name, ids in found.items()}
     for name, windows in cut.items():
         if not len(windows):
-            have = sum(map(len, found[name]))
+            have = len(found[name].tokens)
             raise DataError(
                 f"the {name} split of {config.name} has {have} tokens, and a window is of "
                 f"{tokens}: give more texts, or --tokens below it"
@@ -86,7 +113,7 @@ def load_windows(
 
 
 def _encoded(texts: Sequence[Any], encode: Encode, name: str) -> Ids:
-    found: Ids = []
+    found: list[Ids] = []
     for start in range(0, len(texts), BLOCK):
         block = [texts[row] for row in range(start, min(start + BLOCK, len(texts)))]
         if not isinstance(block[0], str):
@@ -94,53 +121,61 @@ def _encoded(texts: Sequence[Any], encode: Encode, name: str) -> Ids:
                 f"{name} holds pairs of texts; name one column with data.text_columns "
                 "(--text-columns)"
             )
-        found += [np.asarray(ids, dtype=np.int64) for ids in encode(block)]
-    return found
+        said = [np.asarray(ids, dtype=np.int64) for ids in encode(block)]
+        lengths = np.array([len(ids) for ids in said], dtype=np.int64)
+        found.append(Ids(tokens=np.concatenate(said), lengths=lengths))
+    return Ids.joined(found)
 
 
-def _cut(rows: Ids, tokens: int) -> Int64[np.ndarray, "windows tokens"]:
-    joined = np.concatenate([np.zeros(0, np.int64), *rows])
-    whole = len(joined) // tokens
-    return np.ascontiguousarray(joined[: whole * tokens].reshape(whole, tokens))
+def cut_into(ids: Int64[np.ndarray, " ids"], tokens: int) -> Int64[np.ndarray, "windows tokens"]:
+    """Windows of so many tokens; what is left at the end is dropped."""
+    whole = len(ids) // tokens
+    return np.ascontiguousarray(ids[: whole * tokens].reshape(whole, tokens))
 
 
 def _of_ids(config: DataConfig) -> dict[str, Ids] | None:
-    """Rows of token ids of each split; None where the data have no such column."""
+    """Token ids of each split; None where the data have no such column."""
     if config.text_columns:
         return None
     tables = open_columns(config, IDS)
     if tables is None:
         return None
-    usable: dict[str, Ids] = {}
-    for role, (column, where) in tables.items():
-        usable[role] = [_ids(row, number, where) for number, row in enumerate(column)]
+    usable = {role: Ids.joined(_arrow(*part) for part in parts) for role, parts in tables.items()}
     train = usable["train"]
     shares = {"validation": config.validation_share, "test": config.test_share}
     shares = {role: share for role, share in shares.items() if role not in usable}
     marks = carve(_numbers(train), None, shares, seed=config.seed)
-    found = {
-        **{role: [train[row] for row in np.flatnonzero(mark)] for role, mark in marks.items()},
-        **{role: rows for role, rows in usable.items() if role != "train"},
-    }
+    found = usable | {role: train.kept(mark) for role, mark in marks.items()}
     return {role: _limited(found[role], config) for role in SPLITS}
 
 
-def _ids(row: Any, number: int, where: str) -> np.ndarray:
-    found = np.asarray([] if row is None else row)
-    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+def _arrow(column: "pa.ChunkedArray", where: str) -> Ids:
+    """A column of lists of whole numbers; a missing list is an empty one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not lists or not (pa.types.is_integer(kind.value_type) or pa.types.is_null(kind.value_type)):
         raise DataError(
-            f"{where}: row {number} of {IDS!r} holds more than whole numbers; give one list of "
-            "token ids a row"
+            f"{where}: {IDS!r} holds {kind}, not whole numbers; give one list of token ids a row"
         )
-    return found.astype(np.int64)
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
+    flat = pc.list_flatten(column)
+    if flat.null_count:
+        at = int(np.flatnonzero(pc.is_null(flat).to_numpy())[0])
+        row = int(np.searchsorted(np.cumsum(lengths), at, side="right"))
+        raise DataError(
+            f"{where}: row {row} of {IDS!r} lacks a number; give one list of token ids a row"
+        )
+    return Ids(tokens=flat.to_numpy().astype(np.int64), lengths=lengths)
 
 
-def _limited(rows: Ids, config: DataConfig) -> Ids:
-    if not config.limit or len(rows) <= config.limit:
-        return rows
-    kept = draw(_numbers(rows), None, config.limit, seed=config.seed, purpose="limit")
-    return [rows[row] for row in np.flatnonzero(kept)]
+def _limited(ids: Ids, config: DataConfig) -> Ids:
+    if not config.limit or len(ids.lengths) <= config.limit:
+        return ids
+    return ids.kept(draw(_numbers(ids), None, config.limit, seed=config.seed, purpose="limit"))
 
 
-def _numbers(rows: Ids) -> Int64[np.ndarray, " rows"]:
-    return split_ids("train", np.arange(len(rows), dtype=np.int64))
+def _numbers(ids: Ids) -> Int64[np.ndarray, " texts"]:
+    return split_ids("train", np.arange(len(ids.lengths), dtype=np.int64))
