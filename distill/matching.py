@@ -35,9 +35,10 @@ def material(lesson: Lesson, dataset: Dataset, *, views: int, pool: bool) -> Mat
     """
     stored = lesson.targets[VIEWS].spec.views if VIEWS in lesson.targets else 0
     if views > stored:
-        has = f"{stored} views of each example" if stored else "no views of the examples"
+        has = _views(stored) if stored else "no views of the examples"
+        are = "is" if views == 1 else "are"
         raise StageError(
-            f"{views} views of each example are asked for and the store of {lesson.target} holds "
+            f"{_views(views)} {are} asked for and the store of {lesson.target} holds "
             f"{has}; extract with --views {views}, or train with --views {stored}"
         )
     use = stored if views == ALL_VIEWS else views
@@ -143,8 +144,7 @@ def _stores_of(
         store = stores[name]
         if views is not None and store.spec.views != views:
             raise StageError(
-                f"{store.path} holds {store.spec.views} views of each example instead of {views}; "
-                "extract again"
+                f"{store.path} holds {_views(store.spec.views)} instead of {views}; extract again"
             )
     targets, features = lesson.targets[name], lesson.features[name]
     if not np.array_equal(targets.ids(), features.ids()):
@@ -199,3 +199,7 @@ def _rows_of(
         )
     rows: Int64[np.ndarray, " rows"] = order[np.searchsorted(known, ids)]
     return rows
+
+
+def _views(number: int) -> str:
+    return f"{number} view{'s' if number != 1 else ''} of each example"
