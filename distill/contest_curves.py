@@ -111,7 +111,7 @@ def points_of(
             difference=_difference(one.hits["test"][at], dense.hits["test"][0]),
             behind=_behind(one.hits["test"][at], place.share, nested) if nested else None,
             validation_accuracy=float(one.hits["validation"][at].mean()),
-            latencies=_latencies(times, one.contestant.name, place.share),
+            latencies=latencies_of(times, one.contestant.name, place.share),
         )
         for at, place in enumerate(one.places)
     )
@@ -161,7 +161,8 @@ def picked_of(one: Heard, dense: Heard, tolerance: float) -> Picked:
     )
 
 
-def _latencies(times: Times | None, name: str, share: float) -> tuple[Latency, ...]:
+def latencies_of(times: Times | None, name: str, share: float) -> tuple[Latency, ...]:
+    """What was timed of a network at a share."""
     if times is None:
         return ()
     return tuple(

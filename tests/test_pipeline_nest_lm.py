@@ -13,8 +13,8 @@ from torch import nn
 
 import distill
 from distill.findings import LanguageFrontier
+from distill.language_curves import apart
 from distill.progress import Silent
-from distill.stages.nest_lm import apart
 from students import nested as n
 from teachers import load_language
 from tests.cli_examples import Command

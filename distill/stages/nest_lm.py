@@ -13,35 +13,17 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float64
 
 from distill.allocator import memory_kept
 from distill.config import FrontierConfig, NestConfig, fingerprint
 from distill.contest import Contestant, Runner
-from distill.contest_answers import Answers, Place, answers_of
-from distill.contest_curves import SAME, Times
+from distill.contest_answers import Answers, answers_of
 from distill.contest_times import timed
 from distill.contestants import RIVALS, Dense, Ground, Many, Nested, why_not
 from distill.contestants.ground import choose_ranks
-from distill.findings import (
-    Interval,
-    LanguageCurve,
-    LanguageFrontier,
-    LanguagePick,
-    LanguagePoint,
-    Latency,
-)
-from distill.frontiers import rows_behind
-from distill.language import (
-    AGREED,
-    DIVERGENCE,
-    JUDGED,
-    RIGHT,
-    SURPRISE,
-    LanguageRoom,
-    Windows,
-)
-from distill.metrics import band
+from distill.findings import LanguageFrontier
+from distill.language import JUDGED, LanguageRoom, Windows
+from distill.language_curves import Heard, curve_of, notes_of, picked_of, points_of
 from distill.nesting import (
     SURGICAL,
     Batches,
@@ -60,8 +42,6 @@ from teachers import Language
 FILE, START = "nested.safetensors", "start.safetensors"
 TOKENIZER = "tokenizer"
 
-Surprises = Float64[np.ndarray, "seeds windows"]
-
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,17 +54,6 @@ class Spoken:
     fingerprint: str  # of the windows
     label_weight: float  # of the next tokens, beside what the dense network says
     notes: Sequence[str] = ()
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Heard:
-    """What one contestant said: places from the smallest share up; (places, seeds, windows, 4)."""
-
-    contestant: Contestant
-    places: tuple[Place, ...]
-    figures: Mapping[str, np.ndarray]
-    answers: tuple[Answers, ...]
 
 
 @memory_kept()
@@ -303,11 +272,12 @@ class _Study:
             dense_flops=ground.flops,
             device=self.device,
             threads=times.threads if times else 0,
-            dense=_points(dense, dense, None, times)[0],
+            dense=points_of(dense, dense, None, times)[0],
             curves=tuple(
-                _curve(one, dense, heard[0] if at else None, times) for at, one in enumerate(heard)
+                curve_of(one, dense, heard[0] if at else None, times)
+                for at, one in enumerate(heard)
             ),
-            picked=_picked(heard[0], dense, frontier.tolerance),
+            picked=picked_of(heard[0], dense, frontier.tolerance),
             surgery=taught.surgery.as_text(),
             # the nested network's first seed learned in a folder of its own
             seconds=float(taught.card["seconds"])
@@ -316,7 +286,7 @@ class _Study:
                 *spoken.notes,
                 *notes,
                 *(f"nested: {note}" for note in taught.card["notes"]),
-                *_notes(heard),
+                *notes_of(heard),
             ),
         )
 
@@ -348,103 +318,3 @@ class _Study:
             figures=figures,
             answers=tuple(answers for seed in found for answers in seed),
         )
-
-
-def _notes(heard: Sequence[Heard]) -> list[str]:
-    told = [
-        (one.contestant.name, n) for one in heard for a in one.answers for n in a.answered.notes
-    ]
-    return [f"{name}: {note}" for name, note in dict.fromkeys(told)]
-
-
-# --- what it comes to -----------------------------------------------------------------------------
-
-
-def _curve(one: Heard, dense: Heard, nested: Heard | None, times: Times | None) -> LanguageCurve:
-    return LanguageCurve(
-        name=one.contestant.name,
-        about=one.contestant.about,
-        seeds=one.contestant.seeds,
-        trainings=sum(answers.answered.updates > 0 for answers in one.answers),
-        updates=max(answers.answered.updates for answers in one.answers),
-        points=_points(one, dense, nested, times),
-    )
-
-
-def _points(
-    one: Heard, dense: Heard, nested: Heard | None, times: Times | None
-) -> tuple[LanguagePoint, ...]:
-    found = []
-    full = dense.figures["test"][0, :, :, SURPRISE]
-    for place, said in zip(one.places, one.figures["test"], strict=True):
-        surprises = said[..., SURPRISE]
-        theirs = None if nested is None else _paid(nested, place.share)
-        found.append(
-            LanguagePoint(
-                budget=place.budget,
-                share=place.share,
-                parameters=place.parameters,
-                trained=place.trained,
-                surprise=band(surprises.mean(axis=1).tolist()),
-                interval=apart(surprises, np.zeros_like(surprises[:1])),
-                divergence=float(said[..., DIVERGENCE].mean()),
-                accuracy=float(said[..., RIGHT].mean()),
-                agreement=float(said[..., AGREED].mean()),
-                rise=apart(surprises, full),
-                behind=None if theirs is None else apart(surprises, theirs),
-                latencies=_latencies(times, one.contestant.name, place.share),
-            )
-        )
-    return tuple(found)
-
-
-def _paid(nested: Heard, share: float) -> Surprises | None:
-    """The nested network's surprises where it takes no more FLOPs; None below its floor."""
-    below = [at for at, place in enumerate(nested.places) if place.share <= share + SAME]
-    return nested.figures["test"][below[-1], :, :, SURPRISE] if below else None
-
-
-def apart(ours: Surprises, theirs: Float64[np.ndarray, "others windows"]) -> Interval:
-    """Of the mean difference, windows in pairs, 95 %: over windows, and over seeds beside them.
-
-    Student's over windows is too sure of a few seeds, and variances added up (``rows_behind``) of
-    a few windows: the wider of the two.
-    """
-    over = band((ours.mean(axis=0) - theirs.mean(axis=0)).tolist())
-    alone = over.interval or Interval(low=over.mean, high=over.mean)
-    both = rows_behind(ours, theirs, name="").interval
-    return both if both.high - both.low > alone.high - alone.low else alone
-
-
-def _picked(nested: Heard, dense: Heard, tolerance: float) -> LanguagePick:
-    """From the largest budget down, as long as each is shown to be within the tolerance."""
-    within = float(np.log1p(tolerance))
-    rises = {
-        split: [
-            apart(said[..., SURPRISE], dense.figures[split][0, :, :, SURPRISE])
-            for said in nested.figures[split]
-        ]
-        for split in ("validation", "test")
-    }
-    at = None
-    for place in reversed(range(len(nested.places))):
-        if rises["validation"][place].high > within:
-            break
-        at = place
-    shown = len(nested.places) - 1 if at is None else at
-    return LanguagePick(
-        tolerance=tolerance,
-        share=None if at is None else nested.places[at].share,
-        validation=rises["validation"][shown],
-        test=rises["test"][shown],
-    )
-
-
-def _latencies(times: Times | None, name: str, share: float) -> tuple[Latency, ...]:
-    if times is None:
-        return ()
-    return tuple(
-        Latency(batch=one.batch, seconds=one.seconds, device=times.device)
-        for one in times.timings
-        if one.name == name and abs(one.share - share) <= SAME
-    )
