@@ -101,6 +101,7 @@ COMMANDS = (
     Command("predict", pipeline.predict),
 )
 PLANNED = ("run", "train-teacher", "extract", "project", "train-student", "sweep")
+ONE_WAY = ("random_init",)  # an option of weights puts that off
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -257,10 +258,13 @@ def _switches(command: str) -> list[inspect.Parameter]:
 
 
 def _keyword(name: str, hint: Any, default: Any, text: str) -> inspect.Parameter:
-    """``--some-name``; a flag that is on by default also has ``--no-some-name``."""
+    """``--some-name``; a flag that may be on already also has ``--no-some-name``.
+
+    So may all that the config keeps (whose default here is None: not given).
+    """
     flag = "--" + name.replace("_", "-")
     if hint is bool or hint == (bool | None):
-        both = default is True or name == "teach"
+        both = default is True or (default is None and name not in ONE_WAY)
         flag = f"{flag}/--no-{name.replace('_', '-')}" if both else flag
     return _parameter(name, Annotated[hint, typer.Option(flag, help=text)], default)
 

@@ -4,14 +4,16 @@ import json
 import resource
 import subprocess
 import sys
+import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 import numpy as np
 import pytest
 
 import distill
 from distill.cli import COMMANDS
+from distill.config import load_config
 from tests.cli_examples import SMALL, Command, refused
 
 
@@ -39,6 +41,29 @@ def test_every_command_has_help_for_every_option(command: Any, call: Command) ->
     for line in out.splitlines():
         if line.strip().startswith("--"):
             assert len(line.split()) > 2 or line.strip().startswith("--json"), line
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
+def test_what_a_config_keeps_on_can_be_put_off(command: Any, call: Command) -> None:
+    _, out, _ = call(command.name, "--help")
+    hints = typing.get_type_hints(command.call)
+    tables = [one for hint in hints.values() for one in typing.get_args(hint) if is_typeddict(one)]
+    kept = [
+        name.replace("_", "-")
+        for table in tables
+        for name, hint in typing.get_type_hints(table).items()
+        if hint is bool and name != "random_init"  # --weights takes that back
+    ]
+    assert [name for name in kept if f"--{name}/--no-{name}" not in out.replace(" ", "")] == []
+    assert "--no-random-init" not in out
+
+
+def test_what_is_put_off_stands_in_the_config(run_copy: Path, call: Command) -> None:
+    words = ("train-student", "--run", run_copy, "--epochs", "1", "--overwrite")
+    for way, kept in ((("--calibrate",), True), ((), True), (("--no-calibrate",), False)):
+        code, _, err = call(*words, *way)
+        assert code == 0, err
+        assert load_config(run_copy / "config.toml")["student"]["calibrate"] is kept
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
