@@ -14,7 +14,7 @@ from torch import nn
 from distill.classroom import Classroom
 from distill.contest import Runner, Spot
 from distill.contest_answers import RECORD, answers_of
-from distill.contestants import RIVALS, Dense, Ground, Many, Nested, why_not
+from distill.contestants import RIVALS, Ground, Many, Nested, dense_of, why_not
 from distill.contestants.ground import choose_nothing
 from distill.frontiers import spread
 from distill.stopwatch import LEAST, WARM_UP, interleaved
@@ -318,7 +318,7 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_dense_network_is_answered_as_it_is(tmp_path: Path) -> None:
-    found = answers_of(Dense(ground=ground()), "", 0, room(), tmp_path, made_from="a")
+    found = answers_of(dense_of(ground()), "", 0, room(), tmp_path, made_from="a")
     with torch.no_grad():
         logits = dense()({"rows": rows()["test"][0]}).numpy()
     np.testing.assert_array_equal(found.predicted["test"][0], logits.argmax(axis=1))

@@ -325,8 +325,8 @@ def test_json_is_the_finding(call: Command, measured: tuple[Path, Frontier]) -> 
 
 def test_what_is_picked_does_not_depend_on_test_labels(tmp_path: Path) -> None:
     from distill.config import FrontierConfig
-    from distill.contestants import Dense
     from distill.contestants import Nested as Contestant
+    from distill.contestants import dense_of
     from distill.stages.frontier import Field, frontier
     from tests.contest_examples import ground, room, rows
 
@@ -336,7 +336,7 @@ def test_what_is_picked_does_not_depend_on_test_labels(tmp_path: Path) -> None:
         labels["test"] = (labels["test"] + turn) % 4
         field = Field(
             nested="x", teacher="t", measured_at="m", dense_flops=1, classes=4,
-            dense=Dense(ground=one), contestants=[Contestant(ground=one, seeds=1)],
+            dense=dense_of(one), contestants=[Contestant(ground=one, seeds=1)],
             inputs={"rows": rows()["test"][0][:1]},
         )  # fmt: skip
         found = frontier(

@@ -1,20 +1,21 @@
 """Who takes part in a frontier: a nested network, the dense one, and rivals by name."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
 from distill.contest import Contestant
 from distill.contestants.ground import Ground
-from distill.contestants.nested import Dense, Nested
-from distill.contestants.rivals import Half, Longer, OneRank, Truncated
+from distill.contestants.nested import Nested, Whole, dense_of
+from distill.contestants.rivals import OneRank, Truncated
 from distill.contestants.widths import Width
 from distill.findings import LONGER
 from students.nested import SurgeryError, count_flops
 from students.nested.rivals import first_half
 from students.nested.widths import mlp_blocks
 
-__all__ = ["RIVALS", "Dense", "Ground", "Many", "Nested", "why_not"]
+__all__ = ["RIVALS", "Ground", "Many", "Nested", "dense_of", "why_not"]
 
 
 @final
@@ -47,11 +48,24 @@ def _width(ground: Ground, many: Many) -> Contestant:
 
 
 def _half(ground: Ground, many: Many) -> Contestant:
-    return Half(ground=ground, seeds=many.seeds)
+    return Whole(
+        ground=ground,
+        name="half",
+        about="the first half of the layers, taught as all others",
+        build=lambda dense: first_half(dense)[0],
+        seeds=many.seeds,
+    )
 
 
 def _longer(ground: Ground, many: Many) -> Contestant:
-    return Longer(ground=ground, seeds=many.seeds)
+    return Whole(
+        ground=ground,
+        name=LONGER,
+        about="the dense network, taught as all others",
+        build=copy.deepcopy,
+        seeds=many.seeds,
+        timed=False,
+    )
 
 
 def why_not(name: str, ground: Ground) -> str:

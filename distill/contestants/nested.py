@@ -1,25 +1,30 @@
-"""The nested network and the dense one that it was made of."""
+"""The nested network, and the plain ones of one setting that stand beside it."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
+
+from torch import nn
 
 from distill.contest import Runner, Spot
 from distill.contestants.ground import Ground, choose_nothing, choose_ranks, prepare_ranks
 from students import count_parameters
+from students.nested import count_flops
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Dense:
-    """The network that all the others are made of."""
+class Whole:
+    """A plain network that is made of the dense one, and has nothing to choose."""
 
     ground: Ground
-    name: str = "dense"
-    about: str = "the network as it was, whole"
+    name: str
+    about: str
+    build: Callable[[nn.Module], nn.Module]  # leaves the dense network as it is
     seeds: int = 1
     timed: bool = True
+    learns: bool = True  # what all others learn; else it stays as it is
 
     def parts(self) -> Sequence[str]:
         """One network."""
@@ -30,13 +35,32 @@ class Dense:
         return {}
 
     def runner(self, part: str, seed: int) -> Runner:
-        """The network itself, at its full cost."""
+        """It, at its full cost."""
         del part, seed
-        network = copy.deepcopy(self.ground.dense)
+        network = self.build(self.ground.dense)
+        if self.learns:
+            network.requires_grad_(True)
+        share = count_flops(network, self.ground.example) / self.ground.flops
         spot = Spot(
-            setting=None, budget=1.0, share=1.0, parameters=count_parameters(network), trained=True
+            setting=None,
+            budget=share,
+            share=share,
+            parameters=count_parameters(network),
+            trained=True,
         )
-        return Runner(network=network, choose=choose_nothing, spots=(spot,))
+        lessons = (None,) if self.learns else ()
+        return Runner(network=network, choose=choose_nothing, spots=(spot,), lessons=lessons)
+
+
+def dense_of(ground: Ground) -> Whole:
+    """The network that all the others are made of."""
+    return Whole(
+        ground=ground,
+        name="dense",
+        about="the network as it was, whole",
+        build=copy.deepcopy,
+        learns=False,
+    )
 
 
 @final

@@ -1,6 +1,5 @@
-"""Rivals of a nested network: of its ranks, of half of the layers, or dense and taught as long."""
+"""Rivals of a nested network that have its ranks: untaught, or a network of its own at each."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -15,10 +14,7 @@ from distill.contestants.ground import (
     prepare_ranks,
     untaught,
 )
-from distill.findings import LONGER
-from students import count_parameters
-from students.nested import count_flops
-from students.nested.rivals import factored, first_half, truncated
+from students.nested.rivals import factored, truncated
 
 FULL = 0.999  # shares from here on are the dense network's
 
@@ -100,67 +96,3 @@ class OneRank:
             spots=(replace(spot, setting=None, trained=True),),
             lessons=(None,),
         )
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Half:
-    """The first half of the layers, and the head."""
-
-    ground: Ground
-    seeds: int
-    name: str = "half"
-    about: str = "the first half of the layers, taught as all others"
-    timed: bool = True
-
-    def parts(self) -> Sequence[str]:
-        """One network."""
-        return ("",)
-
-    def made_by(self) -> Mapping[str, Any]:
-        """Nothing but what all share."""
-        return {}
-
-    def runner(self, part: str, seed: int) -> Runner:
-        """The dense network without its last layers, to be taught."""
-        del part, seed
-        network, _ = first_half(self.ground.dense)
-        network.requires_grad_(True)
-        share = count_flops(network, self.ground.example) / self.ground.flops
-        spot = Spot(
-            setting=None,
-            budget=share,
-            share=share,
-            parameters=count_parameters(network),
-            trained=True,
-        )
-        return Runner(network=network, choose=choose_nothing, spots=(spot,), lessons=(None,))
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Longer:
-    """The dense network with the lesson that all others get: what more teaching alone gives."""
-
-    ground: Ground
-    seeds: int
-    name: str = LONGER
-    about: str = "the dense network, taught as all others"
-    timed: bool = False
-
-    def parts(self) -> Sequence[str]:
-        """One network."""
-        return ("",)
-
-    def made_by(self) -> Mapping[str, Any]:
-        """Nothing but what all share."""
-        return {}
-
-    def runner(self, part: str, seed: int) -> Runner:
-        """A copy of the dense network, to be taught."""
-        del part, seed
-        network = copy.deepcopy(self.ground.dense).requires_grad_(True)
-        spot = Spot(
-            setting=None, budget=1.0, share=1.0, parameters=count_parameters(network), trained=True
-        )
-        return Runner(network=network, choose=choose_nothing, spots=(spot,), lessons=(None,))

@@ -45,7 +45,7 @@ def frontier(
 
 def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Frontier:
     """The frontier on an opened run, and its three files."""
-    from distill.contestants import RIVALS, Dense, Many, Nested, why_not
+    from distill.contestants import RIVALS, Many, Nested, dense_of, why_not
     from distill.reporting import write_frontier
     from distill.stages.frontier import Field
     from distill.stages.frontier import frontier as stage
@@ -77,7 +77,7 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
             measured_at=saved.path.measured_at,
             dense_flops=ground.flops,
             classes=len(opened.dataset.classes),
-            dense=Dense(ground=ground),
+            dense=dense_of(ground),
             contestants=[Nested(ground=ground, seeds=settings.seeds), *rivals],
             inputs=ground.example[0],
             notes=[f"{each} is left out: {why}" for each, why in left_out.items()],

@@ -19,7 +19,7 @@ from distill.config import FrontierConfig, NestConfig, fingerprint
 from distill.contest import Contestant, Runner
 from distill.contest_answers import Answers, answers_of
 from distill.contest_times import timed
-from distill.contestants import RIVALS, Dense, Ground, Many, Nested, why_not
+from distill.contestants import RIVALS, Ground, Many, Nested, dense_of, why_not
 from distill.contestants.ground import choose_ranks
 from distill.findings import LanguageFrontier
 from distill.language import JUDGED, LanguageRoom, Windows
@@ -252,7 +252,7 @@ class _Study:
             self.progress.say(note)
         many = Many(seeds=frontier.rival_seeds, networks=frontier.rank_networks)
         everyone: list[Contestant] = [
-            Dense(ground=ground),
+            dense_of(ground),
             Nested(ground=ground, seeds=frontier.seeds),
             *(RIVALS[name](ground, many) for name in frontier.rivals if name not in left_out),
         ]
