@@ -5,6 +5,7 @@ it. Whatever ends it, it goes on.
 """
 
 import argparse
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -58,8 +59,9 @@ def main() -> None:
         rivals=asked.rivals,
         progress=bars,
     )
-    # the teacher may lie in this checkout: no path of this machine in what is committed
-    page = (run / "frontier.md").read_text().replace(f"{ROOT}/", "")
+    # the teacher may lie in an environment: no path of this machine in what is committed
+    page = re.sub(r"hf/\S*/(?=\.venv/)", "hf/", (run / "frontier.md").read_text())
+    page = page.replace(f"{ROOT}/", "")
     command = f"`python -m benchmarks.study.nested_frontier {asked.name} --seeds {asked.seeds}"
     (RESULTS / f"nested-{asked.name}.md").write_text(
         f"{page.rstrip()}\n\n{command} --rival-seeds {asked.rival_seeds} --rivals "
