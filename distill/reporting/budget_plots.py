@@ -18,7 +18,7 @@ from distill.reporting.svg import (
 )
 from distill.reporting.text import duration, percent, plain, three_figures
 
-TOP = 74.0  # below two lines of a legend and the name of the figure
+TOP = 86.0  # below two lines of a legend and the name of the figure
 COLOURS = 8  # further curves share the last
 BETWEEN = 34.0  # pixels between two panels
 ROOM = 40.0  # pixels that the label of a tick needs
