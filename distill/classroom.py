@@ -12,7 +12,7 @@ from torch import nn
 
 from distill.contest import Runner
 from distill.progress import Progress
-from distill.rank_lessons import alone, teach_settings
+from distill.rank_lessons import objective_for, teach_settings
 from students import (
     Evaluation,
     Feed,
@@ -54,15 +54,11 @@ class Classroom:
         self.dense.to(self.device)
         return forward_rows(self.dense, self.feeds["train"], device=self.device)
 
-    def objective_of(self, settings: int) -> NestedRecipe:
-        """The objective of a network of so many settings."""
-        return alone(self.objective) if settings == 1 else self.objective
-
     def teach(
         self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]
     ) -> FitResult:
         """Train the runner's network in ``folder``, or go on there; epochs chosen on validation."""
-        objective = self.objective_of(len(runner.lessons))
+        objective = objective_for(len(runner.lessons), self.objective)
         return teach_settings(
             runner.network,
             runner.lessons,

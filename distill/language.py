@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from distill.contest import Runner
 from distill.progress import Progress
-from distill.rank_lessons import alone, teach_settings
+from distill.rank_lessons import objective_for, teach_settings
 from students import Evaluation, FitResult, MemoryFeed, Recipe
 from students.nested import NestedRecipe
 from students.nested.training import averaged
@@ -73,15 +73,11 @@ class LanguageRoom:
     device: str
     progress: Progress
 
-    def objective_of(self, settings: int) -> NestedRecipe:
-        """The objective of a network of so many settings."""
-        return alone(self.objective) if settings == 1 else self.objective
-
     def teach(
         self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]
     ) -> FitResult:
         """Train the runner's network in ``folder``, or go on there; epochs chosen on validation."""
-        objective = self.objective_of(len(runner.lessons))
+        objective = objective_for(len(runner.lessons), self.objective)
         feed = feed_of(self.windows["train"])
         return teach_settings(
             runner.network.to(self.device),

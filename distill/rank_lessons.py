@@ -31,12 +31,14 @@ def objective_of(settings: NestConfig, *, scale: float | None = None) -> NestedR
     )
 
 
-def alone(objective: NestedRecipe) -> NestedRecipe:
-    """What a network of one setting learns where others learn by this objective.
+def objective_for(settings: int, objective: NestedRecipe) -> NestedRecipe:
+    """What a network of so many settings learns where others learn by this objective.
 
-    It has no anchor beside it: it learns from the dense network what variants learn from the
-    anchor, and there is nothing to weigh.
+    One of a single setting has no anchor beside it: it learns from the dense network what variants
+    learn from the anchor, and there is nothing to weigh.
     """
+    if settings > 1:
+        return objective
     distill = "none" if objective.distill == "none" else "dense"
     return replace(objective, distill=distill, weighing="equal")
 

@@ -90,6 +90,10 @@ def test_ids_of_any_whole_numbers_and_rows_of_several_files_are_read_in_order(
     assert found["train"].tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
     assert found["train"].dtype == np.int64
     assert found["test"].tolist() == [[7, 7, 7]]
+    fixed = pa.array([[8, 8], None, [9, 9]], type=pa.list_(pa.int64(), 2))
+    pq.write_table(pa.table({"input_ids": fixed}), tmp_path / "test.parquet")
+    found = windows(f"parquet:{tmp_path}/*.parquet", tokens=2).splits
+    assert found["test"].tolist() == [[8, 8], [9, 9]]
 
 
 def test_columns_of_texts_that_are_named_are_read_instead_of_ids(tmp_path: Path) -> None:

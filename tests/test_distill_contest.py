@@ -17,6 +17,7 @@ from distill.contest_answers import RECORD, answers_of
 from distill.contestants import RIVALS, Ground, Many, Nested, dense_of, why_not
 from distill.contestants.ground import choose_nothing
 from distill.frontiers import spread
+from distill.rank_lessons import objective_for
 from distill.stopwatch import LEAST, WARM_UP, interleaved
 from students import CheckpointError
 from students.nested import NestedRecipe, count_flops, nest
@@ -144,11 +145,11 @@ def test_a_network_of_one_setting_learns_from_the_dense_one_what_ranks_learn_fro
     None
 ):
     one = room()
-    assert one.objective_of(3) == one.objective
-    alone = one.objective_of(1)
+    assert objective_for(3, one.objective) == one.objective
+    alone = objective_for(1, one.objective)
     assert (alone.distill, alone.weighing, alone.ce_weight) == ("dense", "equal", 1.0)
     plain = room(objective=NestedRecipe(distill="none"))
-    assert plain.objective_of(1).distill == "none"
+    assert objective_for(1, plain.objective).distill == "none"
 
 
 def test_teaching_makes_a_network_better_at_all_it_is_taught_at(tmp_path: Path) -> None:

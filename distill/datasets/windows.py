@@ -155,7 +155,8 @@ def _arrow(column: "pa.ChunkedArray", where: str) -> Ids:
     import pyarrow.compute as pc
 
     kind = column.type
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    forms = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    lists = any(is_one(kind) for is_one in forms)
     if not lists or not (pa.types.is_integer(kind.value_type) or pa.types.is_null(kind.value_type)):
         raise DataError(
             f"{where}: {IDS!r} holds {kind}, not whole numbers; give one list of token ids a row"

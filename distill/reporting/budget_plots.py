@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from distill.findings import Latency
+from distill.findings import FrontierPoint, LanguagePoint, Latency
 from distill.reporting.frame import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH
 from distill.reporting.svg import (
     Scale,
@@ -62,6 +62,22 @@ class _Panel:
     axis: str
     tick: Callable[[float], str]
     at: Callable[[Mark], float | None]
+
+
+def mark_of(
+    point: FrontierPoint | LanguagePoint, *, figure: float, ends: tuple[float, float], told: str
+) -> Mark:
+    """A point of a curve, with its figure and the ends of its interval as they are drawn."""
+    low, high = ends
+    return Mark(
+        share=point.share,
+        figure=figure,
+        low=low,
+        high=high,
+        seconds=by_batch(point.latencies),
+        trained=point.trained,
+        told=told,
+    )
 
 
 def by_batch(latencies: Sequence[Latency]) -> dict[int, float]:

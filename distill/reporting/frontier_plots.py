@@ -1,7 +1,7 @@
 """A frontier as a picture of accuracies."""
 
 from distill.findings import Frontier, FrontierCurve, FrontierPoint
-from distill.reporting.budget_plots import TOP, Mark, Picture, by_batch
+from distill.reporting.budget_plots import TOP, Mark, Picture, mark_of
 from distill.reporting.frame import BOTTOM, accuracy_grid
 from distill.reporting.svg import Scale
 from distill.reporting.text import percent, plain
@@ -46,16 +46,7 @@ def _mark(curve: FrontierCurve, point: FrontierPoint) -> Mark:
 
 
 def _marked(point: FrontierPoint, told: str) -> Mark:
-    low, high = _reach(point)
-    return Mark(
-        share=point.share,
-        figure=point.accuracy.mean,
-        low=low,
-        high=high,
-        seconds=by_batch(point.latencies),
-        trained=point.trained,
-        told=told,
-    )
+    return mark_of(point, figure=point.accuracy.mean, ends=_reach(point), told=told)
 
 
 def _reach(point: FrontierPoint) -> tuple[float, float]:

@@ -1,8 +1,9 @@
 """The tables of a frontier: every kind of network in a line, and each of its points."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from distill.findings import Falls, Frontier, FrontierCurve, FrontierPoint
+from distill.findings import Falls, Frontier, FrontierCurve, FrontierPoint, LanguagePoint
+from distill.reporting.budget_plots import by_batch
 from distill.reporting.sweep_tables import seed_interval
 from distill.reporting.tables import NAME_LENGTH, Column, Row, Table
 from distill.reporting.text import (
@@ -63,7 +64,6 @@ def told_falls(found: Falls | None) -> str:
 
 def points_table(found: Frontier) -> Table:
     """Every point of every curve; the dense network first."""
-    batches = [one.batch for one in found.dense.latencies]
     columns = (
         Column("network", words=True),
         Column("budget %"),
@@ -74,8 +74,7 @@ def points_table(found: Frontier) -> Table:
         Column("against dense, points"),
         Column("against nested, points"),
         Column("trained", words=True),
-        *(Column(f"time, batch {batch}") for batch in batches),
-        *(Column(f"of dense, batch {batch}") for batch in batches),
+        *time_columns(found.dense),
     )
     rows = [_row("dense", found.dense, found.dense)]
     for curve in found.curves:
@@ -84,7 +83,6 @@ def points_table(found: Frontier) -> Table:
 
 
 def _row(name: str, point: FrontierPoint, dense: FrontierPoint) -> Row:
-    times = {one.batch: one.seconds for one in point.latencies}
     interval = point.accuracy.interval or point.interval
     return (
         plain(name, most=NAME_LENGTH),
@@ -96,9 +94,23 @@ def _row(name: str, point: FrontierPoint, dense: FrontierPoint) -> Row:
         NOTHING if point is dense else difference(point.difference),
         difference(point.behind),
         "yes" if point.trained else "no",
-        *(_time(times.get(one.batch)) for one in dense.latencies),
-        *(_ratio(times.get(one.batch), one.seconds) for one in dense.latencies),
+        *time_cells(point, dense),
     )
+
+
+def time_columns(dense: FrontierPoint | LanguagePoint) -> Iterator[Column]:
+    """Columns of the times of calls, and of what share of dense's they are."""
+    yield from (Column(f"time, batch {one.batch}") for one in dense.latencies)
+    yield from (Column(f"of dense, batch {one.batch}") for one in dense.latencies)
+
+
+def time_cells(
+    point: FrontierPoint | LanguagePoint, dense: FrontierPoint | LanguagePoint
+) -> Iterator[str]:
+    """What stands in them."""
+    times = by_batch(point.latencies)
+    yield from (_time(times.get(one.batch)) for one in dense.latencies)
+    yield from (_ratio(times.get(one.batch), one.seconds) for one in dense.latencies)
 
 
 def _time(seconds: float | None) -> str:

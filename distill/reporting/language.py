@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterator
 
 from distill.findings import Interval, LanguageCurve, LanguageFrontier, LanguagePoint
-from distill.reporting.budget_plots import by_batch, flops_plot, time_plot
+from distill.reporting.budget_plots import flops_plot, time_plot
+from distill.reporting.frontier_tables import time_cells, time_columns
 from distill.reporting.language_plots import MOST, perplexity_picture, shown
 from distill.reporting.layout import Document, KeyFigure, Section, Words
 from distill.reporting.tables import NAME_LENGTH, Column, Row, Table
 from distill.reporting.text import (
     NOTHING,
     count,
-    duration,
     percent,
     plain,
     rounded,
@@ -139,7 +139,6 @@ def _sections(found: LanguageFrontier) -> Iterator[Section]:
 
 
 def _table(found: LanguageFrontier) -> Table:
-    batches = [one.batch for one in found.dense.latencies]
     columns = (
         Column("network", words=True),
         Column("FLOPs %"),
@@ -151,8 +150,7 @@ def _table(found: LanguageFrontier) -> Table:
         Column("next token right, %"),
         Column("as dense, %"),
         Column("trained", words=True),
-        *(Column(f"time, batch {batch}") for batch in batches),
-        *(Column(f"of dense, batch {batch}") for batch in batches),
+        *time_columns(found.dense),
     )
     rows = [_row("dense", found.dense, found.dense)]
     for curve in found.curves:
@@ -161,10 +159,8 @@ def _table(found: LanguageFrontier) -> Table:
 
 
 def _row(name: str, point: LanguagePoint, dense: LanguagePoint) -> Row:
-    times = by_batch(point.latencies)
     ends = (point.interval.low, point.interval.high)
     low, high = (shown(math.exp(min(end, 700.0))) for end in ends)
-    taken = [(times.get(one.batch), one.seconds) for one in dense.latencies]
     return (
         plain(name, most=NAME_LENGTH),
         percent(point.share),
@@ -176,6 +172,5 @@ def _row(name: str, point: LanguagePoint, dense: LanguagePoint) -> Row:
         percent(point.accuracy),
         percent(point.agreement),
         "yes" if point.trained else "no",
-        *(NOTHING if mine is None else duration(mine) for mine, _ in taken),
-        *(NOTHING if mine is None else f"{three_figures(mine / full)}×" for mine, full in taken),
+        *time_cells(point, dense),
     )

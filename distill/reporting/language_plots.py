@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from distill.findings import LanguageCurve, LanguageFrontier, LanguagePoint
-from distill.reporting.budget_plots import TOP, Mark, Picture, by_batch
+from distill.reporting.budget_plots import TOP, Mark, Picture, mark_of
 from distill.reporting.frame import BOTTOM, LEFT, RIGHT
 from distill.reporting.svg import Scale, line, log_ticks, text
 from distill.reporting.text import count, percent, plain, rounded, three_figures
@@ -51,17 +51,7 @@ def _marks(curve: LanguageCurve, y: Scale) -> Iterator[Mark]:
 
 
 def _marked(point: LanguagePoint, told: str, y: Scale) -> Mark:
-    low, high = (min(math.exp(min(end, 700.0)), y.high) for end in _ends(point))
-    return Mark(
-        share=point.share,
-        figure=point.perplexity,
-        low=low,
-        high=high,
-        seconds=by_batch(point.latencies),
-        trained=point.trained,
-        told=told,
+    low, high = (
+        min(math.exp(min(end, 700.0)), y.high) for end in (point.interval.low, point.interval.high)
     )
-
-
-def _ends(point: LanguagePoint) -> tuple[float, float]:
-    return point.interval.low, point.interval.high
+    return mark_of(point, figure=point.perplexity, ends=(low, high), told=told)
