@@ -1,6 +1,6 @@
 """Where all networks of a frontier learn and answer: one recipe, one objective, the same rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import nn
 from distill.contest import Runner
 from distill.progress import Progress
 from distill.rank_lessons import objective_for, teach_settings
+from distill.training_rows import TrainingRows, plain_rows
 from students import (
     Evaluation,
     Feed,
@@ -21,8 +22,8 @@ from students import (
     evaluate_logits,
     forward_rows,
     in_memory,
-    with_targets,
 )
+from students.feeds import Take
 from students.nested import (
     NestedRecipe,
     held_norms,
@@ -46,6 +47,7 @@ class Classroom:
     made_by: Mapping[str, Any]  # what decides every result beside a contestant's own
     device: str
     progress: Progress
+    fresh: Callable[[Mapping[str, Take], Recipe], TrainingRows] | None = None  # views to learn
 
     @cached_property
     def logits(self) -> Float32[np.ndarray, "rows classes"]:
@@ -59,25 +61,29 @@ class Classroom:
     ) -> FitResult:
         """Train the runner's network in ``folder``, or go on there; epochs chosen on validation."""
         objective = objective_for(len(runner.lessons), self.objective)
+        recipe = replace(self.recipe, seed=self.recipe.seed + seed)
         return teach_settings(
             runner.network,
             runner.lessons,
             choose=runner.choose,
             objective=objective,
-            feed=with_targets(self.feeds["train"], self._targets(objective)),
+            train=self._rows(objective, recipe),
+            dense=self.dense if self.fresh and objective.needs_dense else None,
             evaluate=partial(self._evaluate, runner),
-            recipe=replace(self.recipe, seed=self.recipe.seed + seed),
+            recipe=recipe,
             folder=folder,
             made_by={**self.made_by, **made_by},
             device=self.device,
             progress=self.progress,
         )
 
-    def _targets(self, objective: NestedRecipe) -> dict[str, Any]:
-        targets: dict[str, Any] = {"labels": in_memory(self.labels["train"])}
-        if objective.distill == "dense":
+    def _rows(self, objective: NestedRecipe, recipe: Recipe) -> TrainingRows:
+        targets: dict[str, Take] = {"labels": in_memory(self.labels["train"])}
+        if self.fresh:
+            return self.fresh(targets, recipe)
+        if objective.needs_dense:
             targets["logits"] = in_memory(self.logits)
-        return targets
+        return plain_rows(self.feeds["train"], targets, recipe)
 
     def _evaluate(self, runner: Runner, learning: nn.Module) -> Evaluation:
         """The mean over the settings that are taught, each by its place."""

@@ -18,7 +18,9 @@ from torch.nn import functional
 from distill.contest import Runner
 from distill.progress import Progress
 from distill.rank_lessons import objective_for, teach_settings
+from distill.training_rows import plain_rows
 from students import Evaluation, FitResult, MemoryFeed, Recipe
+from students.feeds import Take
 from students.nested import NestedRecipe
 from students.nested.training import averaged
 
@@ -78,15 +80,16 @@ class LanguageRoom:
     ) -> FitResult:
         """Train the runner's network in ``folder``, or go on there; epochs chosen on validation."""
         objective = objective_for(len(runner.lessons), self.objective)
-        feed = feed_of(self.windows["train"])
+        recipe = replace(self.recipe, seed=self.recipe.seed + seed)
         return teach_settings(
             runner.network.to(self.device),
             runner.lessons,
             choose=runner.choose,
             objective=objective,
-            feed=MemoryFeed(feed.inputs, self._targets(objective)),
+            train=plain_rows(feed_of(self.windows["train"]), self._targets(objective), recipe),
+            dense=self.dense if objective.needs_dense else None,
             evaluate=lambda _: self._evaluate(runner),
-            recipe=replace(self.recipe, seed=self.recipe.seed + seed),
+            recipe=recipe,
             folder=folder,
             made_by={**self.made_by, **made_by},
             device=self.device,
@@ -94,21 +97,10 @@ class LanguageRoom:
             unit="windows",
         )
 
-    def _targets(self, objective: NestedRecipe) -> dict[str, Any]:
-        """The next tokens, and what the dense network says as it is asked: in no memory."""
+    def _targets(self, objective: NestedRecipe) -> dict[str, Take]:
+        """The next tokens, where they are learned."""
         windows = torch.from_numpy(self.windows["train"])
-
-        @torch.no_grad()
-        def said(rows: Int64[np.ndarray, " rows"]) -> Tensor:
-            logits: Tensor = self.dense({"input_ids": windows[rows].to(self.device)})
-            return logits
-
-        targets: dict[str, Any] = {}
-        if objective.ce_weight:
-            targets["labels"] = lambda rows: next_tokens(windows[rows])
-        if objective.distill == "dense":
-            targets["logits"] = said
-        return targets
+        return {"labels": lambda rows: next_tokens(windows[rows])} if objective.ce_weight else {}
 
     def _evaluate(self, runner: Runner) -> Evaluation:
         """The mean over the settings that are taught, each by its place."""

@@ -9,7 +9,8 @@ from torch import nn
 
 from distill.config import NestConfig
 from distill.progress import LiveTraining, Progress
-from students import Evaluation, Feed, FitResult, Recipe, fit, shuffled_order
+from distill.training_rows import TrainingRows
+from students import Evaluation, FitResult, Recipe, fit, shuffled_order
 from students.nested import Learning, NestedObjective, NestedRecipe, RankPasses
 
 VARIANCE_RATE = 1e-2  # of the log-variances, if they learn
@@ -73,32 +74,36 @@ def teach_settings(
     *,
     choose: Callable[[nn.Module, Any], None],
     objective: NestedRecipe,
-    feed: Feed,
+    train: TrainingRows,
     evaluate: Callable[[nn.Module], Evaluation],
     recipe: Recipe,
     folder: Path,
     made_by: dict[str, Any],
     device: str,
     progress: Progress,
+    dense: nn.Module | None = None,
     unit: str = "rows",
 ) -> FitResult:
     """Train the network at these settings in ``folder``, or go on there, and say where it stands.
 
-    ``feed`` has the targets that the objective asks for; ``choose`` sets a lesson. Errors as
-    ``students.fit``.
+    ``train`` has the targets that the objective asks for, but for logits that ``dense`` is to give
+    of each batch; ``choose`` sets a lesson. Errors as ``students.fit``.
     """
-    learning = learning_of(network, objective, settings=len(lessons), rows=feed.rows, recipe=recipe)
-    with progress.task(folder.name, total=feed.rows * recipe.epochs, unit=unit) as bar:
+    learning = learning_of(
+        network, objective, settings=len(lessons), rows=train.examples, recipe=recipe
+    )
+    with progress.task(folder.name, total=train.examples * recipe.epochs, unit=unit) as bar:
         live = LiveTraining(progress, bar)
         return fit(
             learning,
-            feed=feed,
-            loss=RankPasses(learning, lessons, choose=choose),
+            feed=train.feed,
+            loss=RankPasses(learning, lessons, choose=choose, dense=dense),
             evaluate=evaluate,
             recipe=recipe,
             folder=folder,
             settings=made_by,
             device=device,
+            order=train.order,
             on_rows=bar,
             on_loss=live.loss,
             on_epoch=live.epoch,

@@ -24,8 +24,10 @@ from distill.nesting import (
 )
 from distill.predictor import load_predictor
 from distill.progress import Silent
-from distill.rank_lessons import objective_of
+from distill.rank_lessons import objective_of, teach_settings
 from distill.runs import recall
+from distill.stages import nest as stage
+from distill.views import Viewed, Views
 from students import (
     CheckpointError,
     Classifier,
@@ -151,6 +153,51 @@ def test_interrupted_it_goes_on_to_the_same_weights(
     found = nested(image_subject(), folder)
     assert same(weights(folder), weights(made[0]))
     assert replace(found, name="", seconds=0.0) == replace(made[1], name="", seconds=0.0)
+
+
+@pytest.mark.parametrize("objective", ["none", "anchor", "dense"])
+def test_taught_from_views_it_learns_each_beside_the_dense_network_s_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    given: dict[str, Any] = {}
+
+    def spied(network: Any, lessons: Any, **arguments: Any) -> Any:
+        given.update(arguments)
+        return teach_settings(network, lessons, **arguments)
+
+    monkeypatch.setattr(stage, "teach_settings", spied)
+    whole, found = image_subject(), nested(
+        image_subject(), tmp_path, augment="crop", distill=objective
+    )  # fmt: skip
+    assert found.notes[0] == "taught from a new view of every example each epoch: crop"
+    split, train = IMAGES.splits["train"], given["train"]
+    views = Viewed(split.inputs, split.ids, Views(count=2, augment="crop", seed=0), "image")
+    assert split.labels is not None
+    for epoch in (1, 2):
+        rows = train.order(epoch)[0]
+        batch = next(train.feed.batches([rows]))
+        seen = whole.prepare([views[int(row)] for row in rows])
+        assert (rows % 2 == epoch - 1).all()
+        torch.testing.assert_close(batch.inputs, dict(seen))
+        assert batch.targets["labels"].tolist() == split.labels[rows // 2].tolist()
+        assert batch.targets.keys() == {"labels"}  # no logits of other pixels
+    if objective != "dense":
+        assert given["dense"] is None
+        return
+    dense = given["dense"]
+    assert not dense.training
+    assert same(dense.state_dict(), whole.network.state_dict())  # not what was cut and taught
+
+
+def test_taught_from_views_and_interrupted_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"augment": "crop", "distill": "dense"}
+    with pytest.raises(KeyboardInterrupt):
+        nested(image_subject(), tmp_path / "cut", progress=Listener("epoch 1"), **told)
+    with pytest.raises(CheckpointError, match='made with augment = "crop", now it is'):
+        nested(image_subject(), tmp_path / "cut", **{**told, "augment": "crop-flip"})
+    nested(image_subject(), tmp_path / "cut", **told)
+    nested(image_subject(), tmp_path / "whole", **told)
+    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
 CHILD = """

@@ -15,6 +15,7 @@ from distill.options import (
     FRONTIER,
     LANGUAGE,
     MAPS,
+    NEST,
     PROJECT,
     RUN,
     STUDENT,
@@ -32,6 +33,7 @@ TABLES: list[tuple[type, dict[str, o.Option]]] = [
     (o.SweepOptions, {}),
     (o.StudentOptions, STUDENT),
     (o.CompareOptions, COMPARE),
+    (o.NestOptions, NEST),
     (o.FrontierOptions, FRONTIER),
     (o.LanguageOptions, LANGUAGE),
     (o.RunOptions, RUN),
@@ -45,18 +47,21 @@ CHOICES: dict[str, Any] = {
     "pooling": "cls", "dtype": "float16", "loss": "cosine", "eps": 0.3, "tolerance": 0.02,
     "kinds": "gaussian, pca", "factors": "1, 2.5", "shipped": "embedding", "memory_limit": "4GB",
     "way": "sketch", "mix": "cutmix", "embeddings": "teacher", "targets": "whitened",
-    "head": "tuned",
+    "head": "tuned", "rank": "0.5",
     "precision": "bfloat16", "methods": "labels, logits", "prefixes": "8, 4", "ema": 0.99,
     "budget": 0.1, "include": "mlp, head", "rivals": "svd, half", "budgets": "0.3, 0.5",
     "ranks": "8, 4", "floor": 0.3, "init": "svd", "weighing": "log-sum", "sampling": "uniform",
-    "distill": "dense",
+    "distill": "dense", "augment": "crop",
 }  # fmt: skip
+
+OWN: dict[type, dict[str, Any]] = {o.NestOptions: {"targets": "projected"}}
 
 
 @pytest.mark.parametrize(("table", "special"), TABLES, ids=lambda t: getattr(t, "__name__", ""))
 def test_every_option_sets_something_that_exists(table: type, special: dict[str, o.Option]) -> None:
     for name, hint in typing.get_type_hints(table).items():
-        value = CHOICES[name] if name in CHOICES else SAMPLES[hint]
+        choices = CHOICES | OWN.get(table, {})
+        value = choices[name] if name in choices else SAMPLES[hint]
         found = overrides({name: value}, special)
         assert found, name
         settle({}, found)

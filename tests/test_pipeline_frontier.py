@@ -7,20 +7,27 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import distill
+from distill.classroom import Classroom
 from distill.contest_answers import ANSWERS, RECORD
+from distill.contestants import RIVALS, Ground, Many
+from distill.contestants import Nested as Contestant
 from distill.findings import Frontier, FrontierCurve
+from distill.pipeline import budgeting, nesting
 from distill.pipeline.budgeting import finished_frontier
 from distill.pipeline.opening import peek
 from distill.progress import SILENT
 from distill.runs import FINGERPRINT
-from students import read_tensors
+from distill.views import Viewed, Views
+from students import LoaderFeed, read_tensors
 from tests.cli_examples import Command, refused
 from tests.progress_recorder import Told
 
@@ -182,24 +189,42 @@ def test_its_files_say_the_same(measured: tuple[Path, Frontier]) -> None:
 
 def test_the_run_s_own_network_is_the_first_seed(measured: tuple[Path, Frontier]) -> None:
     """Taught again from its start with its seed, it answers the same: one way to teach, not two."""
-    from distill.contestants import Nested as Contestant
-    from distill.pipeline import budgeting, nesting
-    from distill.pipeline.opening import peek
-
     folder, _ = measured
-    opened = peek(folder, None, {})
-    subject = nesting.subject_of(opened, opened.config.nest)
-    finding, saved, start = budgeting._nested(opened, "teacher-mlp-attention")
-    learned = budgeting._learned(saved)
-    feeds = budgeting._feeds(opened, subject)
-    ground = budgeting._ground(opened, subject, finding, saved, start, learned, feeds["train"])
-    room = budgeting._class(opened, saved, learned, feeds, ground, Told())
-    contestant = Contestant(ground=ground, seeds=2)
-    runner = contestant.runner("", 1)  # from the start
+    ground, room = set_up(folder, "teacher-mlp-attention")
+    runner = Contestant(ground=ground, seeds=2).runner("", 1)  # from the start
     room.teach(runner, 0, folder.parent / "again", made_by={})
     again = room.answer(runner, "validation")
     tensors, _ = read_tensors(folder / "frontier" / "teacher-mlp-attention" / "nested-s0" / ANSWERS)
     np.testing.assert_array_equal(again, tensors["validation"].numpy())
+
+
+@pytest.mark.parametrize("objective", ["anchor", "dense"])
+def test_taught_from_views_all_others_see_views_too(run: Path, objective: str) -> None:
+    """Again from its start it has the same weights; a rival sees the views of its own seed."""
+    distill.nest(run, augment="crop", distill=objective, name="viewed")
+    ground, room = set_up(run, "viewed")
+    runner = Contestant(ground=ground, seeds=2).runner("", 1)
+    room.teach(runner, 0, run / "again", made_by={})
+    taught = ground.taught().state_dict()
+    for name, value in runner.network.state_dict().items():
+        torch.testing.assert_close(value, taught[name], rtol=0, atol=0)
+    rows = room._rows(room.objective, replace(room.recipe, seed=7))
+    assert isinstance(rows.feed, LoaderFeed)
+    assert isinstance(rows.feed.examples, Viewed)
+    assert rows.feed.examples.views == Views(count=2, augment="crop", seed=7)
+    longer = RIVALS["longer"](ground, Many(seeds=1, networks=1)).runner("", 0)
+    room.teach(longer, 1, run / "longer", made_by={})
+
+
+def set_up(folder: Path, name: str) -> tuple[Ground, Classroom]:
+    """What the frontier of a run is made of."""
+    opened = peek(folder, None, {})
+    subject = nesting.subject_of(opened, opened.config.nest)
+    finding, saved, start = budgeting._nested(opened, name)
+    learned = budgeting._learned(saved)
+    feeds = budgeting._feeds(opened, subject)
+    ground = budgeting._ground(opened, subject, finding, saved, start, learned, feeds["train"])
+    return ground, budgeting._class(opened, subject, saved, learned, feeds, ground, Told())
 
 
 # --- what it keeps --------------------------------------------------------------------------------

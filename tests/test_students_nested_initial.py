@@ -60,6 +60,19 @@ def test_the_papers_factors_are_those_of_numpys_svd(shape: tuple[int, int], seed
     )
 
 
+@given(shape=SHAPES, seed=st.integers(0, 999))
+def test_factors_lie_in_memory_as_they_are_read_back(shape: tuple[int, int], seed: int) -> None:
+    """Products of another layout differ in their last bits."""
+    weight = drawn(*shape, seed=seed)
+    covariance = moment(inputs_of(20, shape[1], seed))
+    for found in (
+        svd_factors(weight, min(shape)),
+        whitened_factors(weight, covariance, min(shape)),
+    ):
+        assert found.up.is_contiguous()
+        assert found.down.is_contiguous()
+
+
 def test_by_hand_inputs_decide_which_number_is_kept() -> None:
     weight = torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64))
     covariance = torch.diag(torch.tensor([1.0, 9.0], dtype=torch.float64))

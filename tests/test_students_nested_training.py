@@ -109,6 +109,26 @@ def test_the_gradient_is_that_of_the_ranks_drawn(tmp_path: Path) -> None:
     assert [figures["weight"] for _, _, figures in told] == [1.0, 1.0, 1.0]
 
 
+def test_the_dense_network_is_asked_of_the_batch_as_if_its_logits_were_a_target() -> None:
+    one, (feed, _) = learning(distill="dense", temperature=2.0), data()
+    batch = next(feed.batches([torch.arange(20).numpy()]))
+    dense = Plain()
+    with torch.no_grad():
+        logits = dense(batch.inputs)
+    found = []
+    for beside, targets in (
+        (None, {**batch.targets, "logits": logits}),
+        (dense, batch.targets),
+    ):
+        one.zero_grad()
+        passes = RankPasses(one, SETTINGS, dense=beside)
+        loss = passes.gradient(one, batch.inputs, targets, at=5, backward=_backward)
+        found.append((loss, [p.grad.clone() for p in one.parameters() if p.grad is not None]))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    assert all(parameter.grad is None for parameter in dense.parameters())
+    assert "logits" not in batch.targets  # what was given stays as it was
+
+
 def test_a_training_that_broke_off_ends_with_the_same_weights(tmp_path: Path) -> None:
     whole = learning(sampling="widening")
     train(tmp_path / "whole", whole)

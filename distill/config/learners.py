@@ -100,6 +100,7 @@ class NestConfig(Section):
     kl_weight: Weight = 1.0
     temperature: PositiveFloat = 1.0
     # how
+    augment: str = ""  # a new view of every example each epoch, of this kind
     epochs: Positive = 5
     batch_size: Positive = 32
     micro_batch: Natural = 0
@@ -121,6 +122,15 @@ class NestConfig(Section):
     def _one_end(self) -> Self:
         if self.ranks and self.floor:
             raise ValueError("say floor or ranks, not both: the lowest of the ranks is the floor")
+        return self
+
+    @model_validator(mode="after")
+    def _seen_alike(self) -> Self:
+        if self.augment and self.targets != "labels":
+            raise ValueError(
+                "projected rows are of the examples as they are, and not of their views: leave out "
+                "augment, or learn labels"
+            )
         return self
 
     @field_validator("rank", mode="before")

@@ -159,6 +159,7 @@ class NestOptions(ComputeOptions, total=False):
     sampling: str
     distill: str
     kl_weight: float
+    augment: str
     epochs: int
     batch_size: int
     learning_rate: float

@@ -3,6 +3,7 @@
 import copy
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -63,7 +64,7 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
     learned = _learned(saved)
     feeds = _feeds(opened, subject)
     ground = _ground(opened, subject, finding, saved, start, learned, feeds["train"])
-    room = _class(opened, saved, learned, feeds, ground, progress)
+    room = _class(opened, subject, saved, learned, feeds, ground, progress)
     left_out = {each: why for each in settings.rivals if (why := why_not(each, ground))}
     for each, why in left_out.items():
         progress.say(f"{each} is left out: {why}")
@@ -209,6 +210,7 @@ def _ground(
 
 def _class(
     opened: Opened,
+    subject: "Subject",
     saved: "SavedNested",
     learned: NestConfig,
     feeds: "Mapping[str, Feed]",
@@ -219,13 +221,23 @@ def _class(
     from distill.classroom import Classroom
     from distill.labelled import labels_of
     from distill.rank_lessons import objective_of, recipe_of
+    from distill.training_rows import fresh_rows
 
     recipe = recipe_of(learned)
     own = set(recipe.__dataclass_fields__)
     made_by = {key: value for key, value in saved.card["made_by"].items() if key not in own}
+    dataset = opened.dataset
+    fresh = partial(
+        fresh_rows,
+        dataset.splits["train"],
+        augment=learned.augment,
+        modality=dataset.modality,
+        prepare=subject.prepare,
+        workers=opened.config.compute.workers,
+    )
     return Classroom(
         feeds=feeds,
-        labels={name: labels_of(opened.dataset.splits[name]) for name in SPLITS},
+        labels={name: labels_of(dataset.splits[name]) for name in SPLITS},
         dense=ground.dense,
         recipe=recipe,
         objective=objective_of(learned),
@@ -233,4 +245,5 @@ def _class(
         made_by={**made_by, "nest_seed": learned.seed},
         device=the_device(opened.config),
         progress=progress,
+        fresh=fresh if learned.augment else None,
     )

@@ -119,6 +119,8 @@ def _check(config: Config) -> None:
         raise UserError("name texts to learn from and to be tested on with --data")
     if config.nest.targets != "labels":
         raise UserError("a language model learns no stored rows; leave nest.targets at labels")
+    if config.nest.augment:
+        raise UserError("windows of tokens have no views; leave out nest.augment")
 
 
 def _encoder(language: "Language") -> Any:

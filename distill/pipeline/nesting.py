@@ -51,9 +51,12 @@ def nest_network(
 
     ``settings`` other than the config's do not become the run's.
     """
+    from distill.augmentations import check_augmentation
     from distill.stages.nest import nest as stage
 
     settings = settings or opened.config.nest
+    if settings.augment:
+        check_augmentation(settings.augment, opened.dataset.modality)
     subject = subject_of(opened, settings)
     stored = _stored(opened, subject, progress) if settings.targets == "projected" else None
     folder = opened.run.nested / nested_name(settings, subject.name)

@@ -4,6 +4,7 @@ It is cut first, which is kept (``start.safetensors``: surgery, path, factors), 
 points of its path, the best epoch chosen by their mean on validation. Of test nothing is read.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -36,11 +37,13 @@ from distill.nesting import (
 from distill.progress import Progress
 from distill.rank_lessons import objective_of, recipe_of, teach_settings
 from distill.runs import recall, remember
+from distill.training_rows import TrainingRows, fresh_note, fresh_rows, plain_rows
 from distill.whole import set_aside
 from students import (
     Evaluation,
     Feed,
     FitResult,
+    Recipe,
     count_parameters,
     evaluate_logits,
     forward_rows,
@@ -50,10 +53,11 @@ from students import (
     plain_settings,
     read_card,
     same_settings,
-    with_targets,
 )
+from students.feeds import Take
 from students.nested import (
     NestedPath,
+    NestedRecipe,
     attach,
     fill,
     measure_norms,
@@ -98,6 +102,7 @@ def nest(
             return earlier
         return _made(
             subject,
+            dataset,
             splits,
             folder=folder,
             settings=settings,
@@ -111,6 +116,7 @@ def nest(
 
 def _made(
     subject: Subject,
+    dataset: Dataset,
     splits: Mapping[str, Split],
     *,
     folder: Path,
@@ -130,6 +136,8 @@ def _made(
         subject=subject,
         splits=splits,
         feeds=feeds,
+        modality=dataset.modality,
+        workers=workers,
         settings=settings,
         folder=folder,
         made_by=made_by,
@@ -150,6 +158,8 @@ class _Bench:
     subject: Subject
     splits: Mapping[str, Split]
     feeds: Mapping[str, Feed]
+    modality: str
+    workers: int
     settings: NestConfig
     folder: Path
     made_by: Mapping[str, Any]
@@ -161,13 +171,13 @@ class _Bench:
         """All of it, from where it stands."""
         parameters = count_parameters(self.subject.network)
         dense = self._dense()
-        targets = self._targets()
+        targets, witness = self._targets(), self._witness()
         start = self._start()
         self.progress.say(start.surgery.as_text())
         lessons = lessons_of(start.path, self.settings)
         untaught = self._evaluated(start, lessons)
         self.progress.say(_before(dense, lessons, untaught))
-        result = self._teach(start, lessons, targets)
+        result = self._teach(start, lessons, targets, witness)
         taught = self._evaluated(start, lessons)
         self._save(start, lessons)
         return Nested(
@@ -196,7 +206,7 @@ class _Bench:
             seed=self.settings.seed,
             surgery=start.surgery.as_text(),
             seconds=result.seconds,
-            notes=result.notes,
+            notes=(*self._notes(), *result.notes),
         )
 
     # --- the dense network ------------------------------------------------------------------------
@@ -205,16 +215,26 @@ class _Bench:
         logits = forward_rows(self.subject.network, self.feeds["validation"], device=self.device)
         return evaluate_logits(logits, labels_of(self.splits["validation"]))
 
-    def _targets(self) -> dict[str, Any]:
+    def _targets(self) -> dict[str, Take]:
         """What the training rows are compared with; the dense network is still whole."""
-        targets: dict[str, Any] = {"labels": in_memory(labels_of(self.splits["train"]))}
+        targets: dict[str, Take] = {"labels": in_memory(labels_of(self.splits["train"]))}
         if self.stored is not None:
             targets = {"targets": self.stored.rows}
-        if self.settings.distill == "dense":
+        if self._objective.needs_dense and not self.settings.augment:
             self.progress.say("the network answers the training examples, to be distilled")
             logits = forward_rows(self.subject.network, self.feeds["train"], device=self.device)
             targets["logits"] = in_memory(logits)
         return targets
+
+    def _witness(self) -> nn.Module | None:
+        """The dense network to be asked of every view, as it is before it is cut."""
+        if not (self._objective.needs_dense and self.settings.augment):
+            return None
+        return copy.deepcopy(self.subject.network).eval().requires_grad_(False)
+
+    @cached_property
+    def _objective(self) -> NestedRecipe:
+        return objective_of(self.settings, scale=None if self.stored is None else self.stored.scale)
 
     # --- the cut ----------------------------------------------------------------------------------
 
@@ -273,16 +293,22 @@ class _Bench:
 
     # --- learning ---------------------------------------------------------------------------------
 
-    def _teach(self, start: Cut, lessons: NestedPath, targets: Mapping[str, Any]) -> FitResult:
+    def _teach(
+        self,
+        start: Cut,
+        lessons: NestedPath,
+        targets: Mapping[str, Take],
+        witness: nn.Module | None,
+    ) -> FitResult:
+        recipe = recipe_of(self.settings)
         whole: nn.Module = start.network if self.stored is None else Telling(start.network)
         return teach_settings(
             whole,
             [point.ranks for point in lessons.points],
             choose=choosing(start.network),
-            objective=objective_of(
-                self.settings, scale=None if self.stored is None else self.stored.scale
-            ),
-            feed=with_targets(self.feeds["train"], targets),
+            objective=self._objective,
+            train=self._rows(targets, recipe),
+            dense=witness,
             evaluate=lambda _: averaged(
                 {
                     f"{point.share:.3f}": found
@@ -291,12 +317,28 @@ class _Bench:
                     )
                 }
             ),
-            recipe=recipe_of(self.settings),
+            recipe=recipe,
             folder=self.folder,
             made_by=dict(self.made_by),
             device=self.device,
             progress=self.progress,
         )
+
+    def _rows(self, targets: Mapping[str, Take], recipe: Recipe) -> TrainingRows:
+        if not self.settings.augment:
+            return plain_rows(self.feeds["train"], targets, recipe)
+        return fresh_rows(
+            self.splits["train"],
+            targets,
+            recipe,
+            augment=self.settings.augment,
+            modality=self.modality,
+            prepare=self.subject.prepare,
+            workers=self.workers,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        return (fresh_note(self.settings.augment),) if self.settings.augment else ()
 
     def _evaluated(self, start: Cut, path: NestedPath) -> list[Evaluation]:
         """How it does at each point, on validation."""
@@ -335,9 +377,10 @@ def _made_by(
     subject: Subject, dataset: Dataset, settings: NestConfig, stored: Stored | None
 ) -> dict[str, Any]:
     """All that decides the weights; flat, so that a difference has a name."""
+    unsaid = set() if settings.augment else {"augment"}  # as networks of before there was any
     return plain_settings(
         {
-            **settings.model_dump(mode="json", exclude={"student", "name"}),
+            **settings.model_dump(mode="json", exclude={"student", "name", *unsaid}),
             **asdict(recipe_of(settings)),
             **subject.made_by,
             "dataset": dataset.fingerprint,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 from torch import nn
 
@@ -20,13 +19,12 @@ from distill.findings import Taught
 from distill.labelled import labels_of
 from distill.metrics import score
 from distill.progress import LiveTraining, Progress
-from distill.views import Viewed, Views
+from distill.training_rows import TrainingRows, fresh_note, fresh_rows, plain_rows
 from students import (
     Classifier,
     Evaluation,
     Feed,
     LabelLoss,
-    LoaderFeed,
     Recipe,
     count_parameters,
     evaluate_logits,
@@ -35,7 +33,6 @@ from students import (
     fresh_head,
     in_memory,
     make_feed,
-    shuffled_order,
 )
 from teachers import Teacher, save_teacher
 
@@ -63,14 +60,6 @@ def train_teacher(
     begins again. Raises ``StageError`` for data that cannot teach a classifier.
     """
     splits = _labelled_splits(dataset)
-    feed = _feed(dataset, teacher, settings, workers)
-    if overwrite:
-        _clear(folder)
-    device = str(next(teacher.module.parameters()).device)
-    network = Classifier(teacher.module, _head(teacher, dataset, settings.seed))
-    network.requires_grad_(True)  # a frozen teacher may say otherwise
-    validation = splits["validation"]
-    held_out = make_feed(validation.inputs, teacher.prepare, {}, workers=workers)
     recipe = Recipe(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -80,20 +69,28 @@ def train_teacher(
         warmup=settings.warmup,
         seed=settings.seed,
     )
+    train = _rows(dataset, teacher, settings.augment, recipe, workers)
+    if overwrite:
+        _clear(folder)
+    device = str(next(teacher.module.parameters()).device)
+    network = Classifier(teacher.module, _head(teacher, dataset, settings.seed))
+    network.requires_grad_(True)  # a frozen teacher may say otherwise
+    validation = splits["validation"]
+    held_out = make_feed(validation.inputs, teacher.prepare, {}, workers=workers)
     begun = time.perf_counter()
-    rows = len(splits["train"]) * settings.epochs
+    rows = train.examples * settings.epochs
     with progress.task("train teacher", total=rows, unit="rows") as bar:
         live = LiveTraining(progress, bar)
         result = fit(
             network,
-            feed=feed,
+            feed=train.feed,
             loss=LabelLoss(),
             evaluate=partial(_evaluate, held_out, labels_of(validation), device),
             recipe=recipe,
             folder=folder,
             settings=_made_by(dataset, teacher, settings.augment),
             device=device,
-            order=partial(_order, len(splits["train"]), settings),
+            order=train.order,
             on_rows=bar,
             on_loss=live.loss,
             on_epoch=live.epoch,
@@ -117,29 +114,27 @@ def train_teacher(
     )
 
 
-def _feed(dataset: Dataset, teacher: Teacher, settings: TeachConfig, workers: int) -> Feed:
-    """The training rows, or a view of each for every epoch, made when it is its turn."""
-    split = dataset.splits["train"]
-    if not settings.augment:
-        return make_feed(split.inputs, teacher.prepare, _labels_of(split), workers=workers)
-    views = Views(count=settings.epochs, augment=settings.augment, seed=settings.seed)
-    viewed = Viewed(split.inputs, split.ids, views, dataset.modality)
-    labels = torch.from_numpy(labels_of(split)).repeat_interleave(views.count)
-    return LoaderFeed(viewed, teacher.prepare, {"labels": in_memory(labels)}, workers)
-
-
-def _order(examples: int, settings: TeachConfig, epoch: int) -> list[np.ndarray]:
-    """Every example once, shuffled; where there are views, that of this epoch."""
-    order = shuffled_order(examples, settings.batch_size, seed=settings.seed, epoch=epoch)
-    if not settings.augment:
-        return order
-    return [rows * settings.epochs + epoch - 1 for rows in order]
+def _rows(
+    dataset: Dataset, teacher: Teacher, augment: str, recipe: Recipe, workers: int
+) -> TrainingRows:
+    """The training rows as they are, or a view of each for every epoch."""
+    split, prepare = dataset.splits["train"], teacher.prepare
+    labels = {"labels": in_memory(labels_of(split))}
+    if not augment:
+        return plain_rows(make_feed(split.inputs, prepare, {}, workers=workers), labels, recipe)
+    return fresh_rows(
+        split,
+        labels,
+        recipe,
+        augment=augment,
+        modality=dataset.modality,
+        prepare=prepare,
+        workers=workers,
+    )
 
 
 def _notes(settings: TeachConfig) -> tuple[str, ...]:
-    if not settings.augment:
-        return ()
-    return (f"taught from a new view of every example each epoch: {settings.augment}",)
+    return (fresh_note(settings.augment),) if settings.augment else ()
 
 
 def _labelled_splits(dataset: Dataset) -> dict[str, Split]:
@@ -187,10 +182,6 @@ def _evaluate(
     feed: Feed, labels: Int64[np.ndarray, " rows"], device: str, network: nn.Module
 ) -> Evaluation:
     return evaluate_logits(forward_rows(network, feed, device=device), labels)
-
-
-def _labels_of(split: Split) -> dict[str, Any]:
-    return {"labels": in_memory(torch.from_numpy(labels_of(split)))}
 
 
 def _clear(folder: Path) -> None:

@@ -37,7 +37,11 @@ FEW = 2  # rows for each input: a covariance of fewer is mostly its sampling err
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Factors:
-    """``up`` @ ``down``, columns and rows by falling importance; of dtype and device of W."""
+    """``up`` @ ``down``, columns and rows by falling importance; of dtype and device of W.
+
+    Row by row in memory, as they are when they are read back from a file: products of other layouts
+    differ in their last bits, and a training that goes on would end elsewhere.
+    """
 
     up: Float[Tensor, "d_out rank"]
     down: Float[Tensor, "rank d_in"]
@@ -141,4 +145,7 @@ def _balanced(up: Tensor, down: Tensor, *, like: Tensor) -> Factors:
     longer = down.norm(dim=1) / up.norm(dim=0)
     scale = longer.sqrt()
     scale[~(scale.isfinite() & (scale > 0))] = 1.0  # a rank that W does not have
-    return Factors(up=(up * scale).to(like.dtype), down=(down / scale[:, None]).to(like.dtype))
+    return Factors(
+        up=(up * scale).to(like.dtype).contiguous(),
+        down=(down / scale[:, None]).to(like.dtype).contiguous(),
+    )

@@ -72,6 +72,11 @@ class NestedRecipe:
         return self.kl_weight if taught else 0.0
 
     @property
+    def needs_dense(self) -> bool:
+        """Whether logits of the dense network are learned."""
+        return self.kl_of(ANCHOR) > 0
+
+    @property
     def needs_logits(self) -> bool:
         """Whether the network must give logits."""
         return bool(self.ce_weight or (self.distill != "none" and self.kl_weight))

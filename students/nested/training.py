@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 
 from students.nested.errors import NestedError
@@ -37,7 +38,8 @@ class RankPasses:
     ``settings`` are ranks for all layers or by their names, the highest first; the first is the
     anchor, which the network is left at. Told of what each rank gave, ``on_figures`` gets the
     setting's place with ``loss``, ``weight`` and the terms, as floats; it waits for the device.
-    ``choose`` sets a setting: of ranks, or of what else a network has several of.
+    ``choose`` sets a setting: of ranks, or of what else a network has several of. ``dense``
+    answers each batch first, where its logits are to be learned and are not among the targets.
     ``NestedError`` for another number of settings than the objective has.
     """
 
@@ -48,6 +50,7 @@ class RankPasses:
         *,
         on_figures: Callable[[int, int, Mapping[str, float]], None] | None = None,
         choose: Callable[[nn.Module, Any], None] = set_rank,
+        dense: nn.Module | None = None,
     ) -> None:
         if len(settings) != learning.objective.count:
             raise NestedError(
@@ -58,6 +61,7 @@ class RankPasses:
         self.settings = tuple(settings)
         self.on_figures = on_figures
         self.choose = choose
+        self.dense = dense
 
     def gradient(
         self,
@@ -70,6 +74,9 @@ class RankPasses:
     ) -> Tensor:
         """As ``students.stepping.Passes`` says."""
         network = self.learning.network
+        if self.dense is not None:
+            with torch.no_grad():
+                targets = {**targets, "logits": self.dense(inputs)}
 
         def call(place: int) -> Any:
             # not within ``using_ranks``: what recomputes in backward needs the rank still
