@@ -1,6 +1,7 @@
 """What an epoch of a training sees: order, views, and the targets beside them."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ LABELS = torch.arange(ROWS) * 10  # of each example by its place
 TEACHER = image_teacher()
 
 
-def recipe(**changes: int) -> Recipe:
-    return Recipe(**({"epochs": 3, "batch_size": 7, "learning_rate": 1.0, "seed": 5} | changes))
+def recipe(**changes: Any) -> Recipe:
+    told: dict[str, Any] = {"epochs": 3, "batch_size": 7, "learning_rate": 1.0, "seed": 5}
+    return Recipe(**(told | changes))
 
 
 def fresh(told: Recipe, augment: str = "crop", modality: str = "image") -> TrainingRows:
