@@ -142,6 +142,16 @@ def test_the_report_shows_it_too(tmp_path: Path) -> None:
     assert "budgets of a nested network" in (tmp_path / "report.html").read_text()
 
 
+def test_every_sentence_is_said_once_in_each_document(tmp_path: Path) -> None:
+    found = frontier()
+    write_frontier(found, tmp_path, title="Costs")
+    write_report(dataclasses.replace(full_report(), frontier=found), tmp_path)
+    for page in ("frontier.md", "report.md"):
+        text = (tmp_path / page).read_text()
+        for sentence in shown(found):
+            assert text.count(sentence.partition(" (")[0]) == 1, (page, sentence)
+
+
 def test_a_terminal_is_told_every_point() -> None:
     told = as_text(frontier())
     assert told.count("truncated SVD") >= 3

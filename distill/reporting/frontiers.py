@@ -1,6 +1,6 @@
 """A frontier as sentences, drawings and sections: of a document of its own, and in the report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from distill.findings import LONGER, Certificate, Difference, Frontier, FrontierCurve, FrontierPoint
 from distill.reporting.budget_plots import flops_plot, time_plot
@@ -33,7 +33,7 @@ def frontier_document(found: Frontier, title: str) -> Document:
         ),
         figures=tuple(_key_figures(found)),
         words=Words(warnings=(), shows=tuple(shown(found)), limits=tuple(_limits(found))),
-        sections=tuple(frontier_sections(found)),
+        sections=tuple(frontier_sections(found, told=())),
         kicker="What does accuracy cost?",
         footer="The figures behind this page are in frontier.json beside it, its tables in "
         "frontier.md.",
@@ -193,8 +193,11 @@ def _limits(found: Frontier) -> Iterator[str]:
         yield plain(note)
 
 
-def frontier_sections(found: Frontier) -> Iterator[Section]:
-    """Accuracy against FLOPs with the tables, then against time."""
+def frontier_sections(found: Frontier, *, told: Sequence[str] | None = None) -> Iterator[Section]:
+    """Accuracy against FLOPs with the tables, then against time.
+
+    What it says is ``told`` before the tables; None: all that is ``shown``.
+    """
     picture = accuracy_picture(found)
     yield Section(
         "What accuracy costs: budgets of a nested network",
@@ -203,7 +206,7 @@ def frontier_sections(found: Frontier) -> Iterator[Section]:
             f"{plain(found.measured_at)}: all of it, attention and head included, two a "
             "multiply-add. The area is the mean accuracy over budgets, by trapezoids. Every rival "
             "that was trained got the same distillation and as many updates.",
-            *shown(found),
+            *(shown(found) if told is None else told),
         ),
         curves_table(found),
         (flops_plot(picture),),
