@@ -128,14 +128,15 @@ def same_settings(
     for key in sorted({*wanted, *found}):
         now, then = wanted.get(key), found.get(key)
         if now != then:
+            with_what = f"{key} = {_short(then)}" if key in found else f"no {key}"
             raise CheckpointError(
-                f"{what} was made with {key} = {_short(then)}, now it is {_short(now)}; "
+                f"{what} was made with {with_what}, now it is {_short(now)}; "
                 f"{instead}, or begin again with --overwrite"
             )
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
+    text = "none" if value is None else json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -133,7 +133,7 @@ def test_other_settings_are_refused_by_name() -> None:
     expected = r"it was made with rate = 0\.2, now it is 0\.1; use another run folder"
     with pytest.raises(CheckpointError, match=expected):
         same_settings(wanted, {"rate": 0.2, "channels": [1, 2]}, what="it")
-    with pytest.raises(CheckpointError, match="with more = null, now it is 1"):
+    with pytest.raises(CheckpointError, match="with no more, now it is 1"):
         same_settings({"more": 1}, {}, what="it")
-    with pytest.raises(CheckpointError, match="with less = 1, now it is null"):
+    with pytest.raises(CheckpointError, match="with less = 1, now it is none"):
         same_settings({}, {"less": 1}, what="it")
