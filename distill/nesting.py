@@ -231,9 +231,16 @@ def down_to(path: NestedPath, floor: float) -> NestedPath:
 
 
 def lessons_of(path: NestedPath, settings: NestConfig) -> NestedPath:
-    """The points of a path that are taught, the dearest first: so many, or those of the ranks."""
+    """The points of a path that are taught, the dearest first.
+
+    So many, and what each of the budgets pays for; or those of the ranks. ``BudgetError`` for a
+    budget out of reach.
+    """
     if not settings.ranks:
-        return path.thinned(settings.points)
+        wanted = (*path.thinned(settings.points).points, *map(path.at, settings.budgets))
+        shares = {point.share for point in wanted}
+        points = tuple(point for point in path.points if point.share in shares)
+        return NestedPath(points=points, measured_at=path.measured_at)
     tops = path.points[0].ranks
     taught = [tops, *(_alike(rank, tops) for rank in settings.ranks)]
     points = tuple(point for point in path.points if point.ranks in taught)

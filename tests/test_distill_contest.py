@@ -66,6 +66,13 @@ def test_spots_are_the_ranks_taught_those_asked_for_and_enough_between() -> None
     assert all(spot.share <= spot.budget + 1e-9 for spot in spots)
 
 
+def test_a_budget_that_takes_what_was_taught_is_told_of_by_its_name() -> None:
+    one = ground()
+    share = next(s.share for s in one.spots if s.trained and s.share < 1)
+    spots = ground(budgets=(share + 1e-4,)).spots
+    assert [(s.budget, s.trained) for s in spots if s.share == share] == [(share + 1e-4, True)]
+
+
 def test_shares_and_parameters_are_those_of_the_networks_that_run() -> None:
     """Prepared, as they run; by torch's own count."""
     one = ground()

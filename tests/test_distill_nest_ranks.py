@@ -14,6 +14,7 @@ from distill.nesting import (
     calibration_of,
     down_to,
     example_of,
+    lessons_of,
     measured_at,
 )
 from distill.rank_lessons import learning_of
@@ -29,6 +30,7 @@ from tests.nest_examples import (
     TEXTS,
     image_subject,
     nested,
+    settings,
     subject_of,
     text_subject,
 )
@@ -91,6 +93,36 @@ def test_a_floor_ends_the_path_and_one_out_of_reach_is_refused() -> None:
     assert [p.share for p in down_to(path, 0.3).points] == [1.0, 0.6, 0.3]
     with pytest.raises(n.BudgetError, match=r"ask for at least 0\.3"):
         down_to(path, 0.2)
+
+
+def test_what_budgets_pay_for_is_taught_beside_the_points() -> None:
+    shares = (1.0, 0.8, 0.6, 0.52, 0.45, 0.3, 0.2)
+    path = n.NestedPath(
+        points=tuple(n.PathPoint(share=s, ranks={"a": 7 - i}) for i, s in enumerate(shares)),
+        measured_at="x",
+    )
+
+    def taught(**changes: Any) -> list[float]:
+        return [point.share for point in lessons_of(path, settings(**changes)).points]
+
+    assert taught(points=3) == [1.0, 0.6, 0.2]
+    assert taught(points=3, budgets=(0.5, 0.9)) == [1.0, 0.8, 0.6, 0.45, 0.2]
+    assert taught(points=3, budgets=(0.6, 0.65)) == [1.0, 0.6, 0.2]  # paid for by both
+    with pytest.raises(n.BudgetError, match=r"ask for at least 0\.2"):
+        taught(budgets=(0.1,))
+
+
+def test_a_budget_out_of_reach_keeps_the_cut(tmp_path: Path) -> None:
+    with pytest.raises(n.BudgetError, match="ask for at least"):
+        nested(image_subject(), tmp_path, budgets=(0.001,))
+    cut = (tmp_path / "start.safetensors").stat().st_mtime_ns
+    found = nested(image_subject(), tmp_path, budgets=(0.9,))
+    assert (tmp_path / "start.safetensors").stat().st_mtime_ns == cut
+    path = n.read_nested(tmp_path).path
+    assert path.at(0.9).share in [point.share for point in found.points]
+    assert len(found.points) == 4
+    with pytest.raises(CheckpointError, match=r"made with budgets = \[0\.9\], now it is none"):
+        nested(image_subject(), tmp_path)
 
 
 @pytest.mark.parametrize(("rate", "pace"), [(2e-4, 50.0), (1e-2, 1.0), (0.1, 1.0)])

@@ -88,6 +88,7 @@ class NestConfig(Section):
     probe: Positive = 128  # of them, those that ranks are tried on
     candidates: Annotated[int, Field(ge=2)] = 8  # ranks of each layer that are tried
     points: Annotated[int, Field(ge=2)] = 8  # of the path that are taught
+    budgets: tuple[Share, ...] = ()  # shares of dense FLOPs that are taught beside those points
     gauges: bool = False  # whether layers may run in gauge form: fewer FLOPs, but more time
     ranks: tuple[Positive, ...] = ()  # of all layers alike, which are taught; (): a path finds them
     floor: Annotated[float, Field(ge=0, le=1)] = 0.0  # smallest budget; 0: as far as ranks go
@@ -122,6 +123,10 @@ class NestConfig(Section):
     def _one_end(self) -> Self:
         if self.ranks and self.floor:
             raise ValueError("say floor or ranks, not both: the lowest of the ranks is the floor")
+        if self.ranks and self.budgets:
+            raise ValueError("say budgets or ranks, not both: ranks are taught, and nothing else")
+        if low := [budget for budget in self.budgets if budget < self.floor]:
+            raise ValueError(f"a budget of {low[0]:g} is below the floor of {self.floor:g}")
         return self
 
     @model_validator(mode="after")

@@ -47,7 +47,7 @@ class Ground:
         first = [shares[key] for key in map(self._key, self.lessons) if key in shares]
         asked = [budget for budget in self.budgets if budget >= self.path.floor]
         found = spread(
-            [*first, self.path.floor, *asked],
+            [*asked, *first, self.path.floor],  # what is asked about is told of by that name
             count=self.points,
             taken=lambda budget: self.path.at(budget).share,
         )

@@ -151,6 +151,7 @@ class NestOptions(ComputeOptions, total=False):
     init: str
     calibration: int
     points: int
+    budgets: str | list[float]
     ranks: str | list[int]
     floor: float
     gauges: bool

@@ -12,7 +12,7 @@ AUTO = "auto"  # the factor that the sweep recommends
 LISTED = ("data.text_columns", "sweep.kinds", "compare.methods", "nest.include", "frontier.rivals")
 NUMBERS = (
     "project.factors", "project.seeds", "head.l2", "sweep.factors", "student.prefixes",
-    "frontier.budgets", "nest.ranks",
+    "frontier.budgets", "nest.budgets", "nest.ranks",
 )  # fmt: skip
 
 

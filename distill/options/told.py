@@ -162,6 +162,9 @@ NEST = {
     "init": Option("how factors begin: whitened or svd", ("nest.init",)),
     "calibration": Option("training examples that it is calibrated on", ("nest.calibration",)),
     "points": Option("points of its path that are taught", ("nest.points",)),
+    "budgets": Option(
+        "shares of dense FLOPs to teach beside those points, with commas", ("nest.budgets",)
+    ),
     "ranks": Option("ranks to teach, of all layers alike; else a path finds them", ("nest.ranks",)),
     "floor": Option("smallest budget; 0: as far as ranks go", ("nest.floor",)),
     "gauges": Option("let layers run in gauge form: fewer FLOPs, more time", ("nest.gauges",)),
@@ -204,6 +207,7 @@ FRONTIER = {
 LANGUAGE = {
     **FRONTIER,
     **NEST,
+    "budgets": FRONTIER["budgets"],
     "model": Option("a causal language model: a folder, or a hub name", ("language.model",)),
     "data": Option("texts or token ids: parquet:FILES, json:FILES, a hub name", ("data.name",)),
     "tokens": Option("tokens of a window", ("language.tokens",)),

@@ -377,7 +377,8 @@ def _made_by(
     subject: Subject, dataset: Dataset, settings: NestConfig, stored: Stored | None
 ) -> dict[str, Any]:
     """All that decides the weights; flat, so that a difference has a name."""
-    unsaid = set() if settings.augment else {"augment"}  # as networks of before there was any
+    # as networks of before there were any
+    unsaid = {name for name in ("augment", "budgets") if not getattr(settings, name)}
     return plain_settings(
         {
             **settings.model_dump(mode="json", exclude={"student", "name", *unsaid}),
