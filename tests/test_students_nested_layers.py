@@ -147,6 +147,41 @@ def test_it_costs_two_thin_products(rank: int) -> None:
     assert flops(lambda: table(TOKENS)) == 6 * 2 * rank * 5 == 6 * table.cost(rank, "factored")
 
 
+@pytest.mark.parametrize(("rows", "rank", "whole"), [(9, 4, False), (60, 4, True), (60, 3, False)])
+def test_beyond_break_even_many_rows_meet_the_matrix_itself(
+    rows: int, rank: int, whole: bool
+) -> None:
+    """5 x 9 at rank 4: 56 of 45 multiply-adds a row, so that 180 for the matrix pay from 17 on."""
+    layer, inputs = linear(9, 5, 5), drawn(0, rows, 9)
+    layer.rank = rank
+    made = 2 * 5 * 9 * (rank + rows)
+    assert flops(lambda: layer(inputs)) == (made if whole else rows * layer.cost(rank, "factored"))
+    assert layer.cost_unprepared(rank, rows) == flops(lambda: layer(inputs))
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN))
+def test_by_the_matrix_it_gives_and_learns_what_two_products_do(name: str) -> None:
+    make, inputs = PLAIN[name]
+    torch.manual_seed(0)
+    layer, many = nested_of(make()), inputs.repeat(40, *[1] * (inputs.ndim - 1))
+    table = isinstance(layer, NestedEmbedding)
+    assert layer._pays(layer._positions(many), layer.full_rank) is not table
+    factored = layer._factored(many, layer.full_rank)
+    aim = drawn(3, *factored.shape)
+    (factored * aim).sum().backward()  # type: ignore[no-untyped-call]
+    wanted = [p.grad for p in layer.parameters()]
+    layer.zero_grad()
+    found = layer(many)
+    (found * aim).sum().backward()
+    assert_near(found, factored, 1e-5)
+    for parameter, gradient in zip(layer.parameters(), wanted, strict=True):
+        assert parameter.grad is not None
+        assert gradient is not None
+        assert_near(parameter.grad, gradient, 1e-5)
+    if not table:
+        assert flops(lambda: layer(many)) < flops(lambda: layer._factored(many, layer.full_rank))
+
+
 def test_a_smaller_rank_copies_nothing() -> None:
     layer, rows = linear(6, 9, 4), drawn(0, 7, 6)
     layer.rank = 3

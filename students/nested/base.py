@@ -3,7 +3,9 @@
 A nested layer stands for all matrices W_r = B[:, :r] A[:r, :] with r in 1..R: ``down`` is A
 (R, d_in) and ``up`` is B (d_out, R). The image of W_r lies in that of W_{r+1}. Any r runs by
 slices of the two, which copy nothing and give every row of A and column of B a gradient, of zeros
-beyond r: data-parallel training finds no unused parameters.
+beyond r: data-parallel training finds no unused parameters. Beyond break-even, and of rows enough,
+W_r is made on the way and applied as one matrix: at full rank a square layer would take twice the
+time of the dense one else.
 
 (Rauba & van der Schaar, Nested Subspace Networks, arXiv 2509.17874.)
 """
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from students.nested.errors import RankError
-from students.nested.forms import Form, cheapest_form, form_cost
+from students.nested.forms import Form, break_even, cheapest_form, form_cost
 from students.nested.kept import Kept, marks_of, when_they_learn
 
 _Layer = TypeVar("_Layer", bound="NestedLayer")
@@ -51,6 +53,7 @@ class NestedLayer(nn.Module, ABC):
         self.full_rank = full_rank
         self.gauges = True
         self._rank = full_rank
+        self._break_even = break_even(columns, rows)
         self._prepared: dict[int, Kept] = {}
         self._watched: list[Tensor] = []
         self.up = nn.Parameter(torch.randn(rows, full_rank) / full_rank**0.5)
@@ -73,6 +76,13 @@ class NestedLayer(nn.Module, ABC):
 
     @abstractmethod
     def _factored(self, inputs: Tensor, rank: int) -> Tensor: ...
+
+    @abstractmethod
+    def _whole(self, inputs: Tensor, weight: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _positions(self, inputs: Tensor) -> int:
+        """How often these inputs are multiplied with the matrix."""
 
     def _hold(self, up: Tensor, down: Tensor, bias: Tensor | None) -> None:
         """Put these tensors in the place of the parameters."""
@@ -134,7 +144,15 @@ class NestedLayer(nn.Module, ABC):
             if kept is not None and kept.holds(self._parameters):
                 found: Tensor = kept.plain.forward(inputs)  # hooks are the nested layer's own
                 return found
+        if rank > self._break_even and self._pays(self._positions(inputs), rank):
+            return self._whole(inputs, self.weight_at(rank))
         return self._factored(inputs, rank)
+
+    def _pays(self, positions: int, rank: int) -> bool:
+        """Whether W_r, its making included, takes fewer FLOPs than two products; backward too."""
+        d_in, d_out = self.dims
+        spared = rank * (d_in + d_out) - d_in * d_out
+        return positions * spared > rank * d_in * d_out
 
     def weight_at(self, rank: int) -> Tensor:
         """W_r as the plain layer holds it; gradients flow. ``RankError`` outside 1..R."""
@@ -171,6 +189,13 @@ class NestedLayer(nn.Module, ABC):
     def cost(self, rank: int, form: Form) -> int:
         """FLOPs of one row of inputs (of one output position of a convolution)."""
         return form_cost(*self.dims, rank, form)
+
+    def cost_unprepared(self, rank: int, rows: int) -> int:
+        """FLOPs of a call on so many rows of inputs, or output positions, where nothing is kept."""
+        if rank > self._break_even and self._pays(rows, rank):
+            d_in, d_out = self.dims
+            return 2 * d_in * d_out * (rank + rows)
+        return rows * self.cost(rank, "factored")
 
     @torch.no_grad()
     def prepare(self, ranks: set[int]) -> dict[int, Form]:

@@ -121,6 +121,14 @@ class NestedConv2d(NestedLayer):
         inner = functional.conv2d(inputs, kernels, None, self.stride, self.padding, self.dilation)
         return functional.conv2d(inner, up[:, :, None, None], self.bias)
 
+    def _whole(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        return functional.conv2d(
+            inputs, weight, self.bias, self.stride, self.padding, self.dilation
+        )
+
+    def _positions(self, inputs: Tensor) -> int:
+        return inputs.numel() // (self.in_channels * math.prod(self.stride))
+
     def _first(self, matrix: Tensor, bias: Tensor | None) -> nn.Conv2d:
         window = {name: getattr(self, name) for name in WINDOW}
         with torch.device("meta"):

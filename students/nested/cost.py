@@ -38,13 +38,17 @@ class Costs:
     layers: Mapping[str, NestedLayer]
 
     def of_layer(self, name: str, rank: int, *, prepared: bool = True) -> int:
-        """FLOPs of one layer at a rank: in its cheapest form if ``prepared``, else in two products.
+        """FLOPs of one layer at a rank: in its cheapest form if ``prepared``.
 
-        ``RankError`` for a layer there is not, and for a rank outside 1..R.
+        Else as it runs with nothing kept, all its rows in one call: by two products, or by their
+        matrix where rows are many and the rank is beyond break-even. ``RankError`` for a layer
+        there is not, and for a rank outside 1..R.
         """
-        layer = self._named(name)
-        form = layer.cheapest(layer.checked(rank)) if prepared else "factored"
-        return self.rows[name] * layer.cost(rank, form)
+        layer, rows = self._named(name), self.rows[name]
+        checked = layer.checked(rank)
+        if not prepared:
+            return layer.cost_unprepared(checked, rows)
+        return rows * layer.cost(checked, layer.cheapest(checked))
 
     def dense(self, name: str) -> int:
         """FLOPs of the plain layer in its place."""

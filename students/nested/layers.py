@@ -89,6 +89,12 @@ class NestedLinear(NestedLayer):
         up, down = self._factors(rank)
         return functional.linear(functional.linear(inputs, down), up, self.bias)
 
+    def _whole(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        return functional.linear(inputs, weight, self.bias)
+
+    def _positions(self, inputs: Tensor) -> int:
+        return inputs.numel() // self.in_features
+
 
 @final
 class NestedEmbedding(NestedLayer):
@@ -155,6 +161,10 @@ class NestedEmbedding(NestedLayer):
         """FLOPs of one token."""
         return 0 if form == "dense" else 2 * rank * self.embedding_dim
 
+    def cost_unprepared(self, rank: int, rows: int) -> int:
+        """FLOPs of so many tokens by the two tables."""
+        return rows * self.cost(rank, "factored")
+
     def _shaped(self, matrix: Tensor) -> Tensor:
         return matrix
 
@@ -169,6 +179,12 @@ class NestedEmbedding(NestedLayer):
     def _factored(self, inputs: Tensor, rank: int) -> Tensor:
         up, down = self._factors(rank)
         return functional.linear(functional.embedding(inputs, up, self.padding_idx), down.T)
+
+    def _whole(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        return functional.embedding(inputs, weight, self.padding_idx)
+
+    def _positions(self, inputs: Tensor) -> int:  # noqa: ARG002
+        return 0  # rows are looked up: a whole table is never worth making
 
     def _table(self, rows: Tensor) -> nn.Embedding:
         with torch.device("meta"):
