@@ -305,6 +305,8 @@ def test_a_nested_student_learns_stored_rows_without_labels_or_teacher(tmp_path:
     order = np.random.default_rng(0).permutation(len(split))
     store = make_store(tmp_path / "rows", rows[order], ids=split.ids[order])
     stored = stored_rows(store, split)
+    with pytest.raises(StageError, match=r"leave out nest\.augment"):
+        nested(subject, tmp_path / "n", stored=stored, augment="crop")
     np.testing.assert_array_equal(stored.rows(np.arange(len(split))).numpy(), rows)
     found = nested(
         subject, tmp_path / "n", stored=stored, distill="none", epochs=6, learning_rate=1e-2

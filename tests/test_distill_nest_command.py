@@ -92,6 +92,10 @@ def test_a_nested_student_is_taught_then_nested_and_learns_the_same_rows(
     assert "is nested already" in err
     assert not load_config(run_copy / "config.toml")["nest"]["student"]
     # what cannot be nested is refused before a student is taught
+    config.write_text(f'[nest]\n{BRIEF}augment = "crop"\n')
+    refused_late(
+        call(*words, "--student", "nested/timm/resnet10t", "--overwrite"), "leave it out", "--way"
+    )
     shutil.rmtree(run_copy / "students")
     config.write_text(f'[nest]\n{BRIEF}include = ["convulution"]\n')
     refused_late(call(*words, "--student", "nested/timm/resnet10t"), "nearest: convolution")

@@ -137,6 +137,12 @@ def _nesting(opened: Opened, lesson: "Lesson", settings: StudentConfig) -> NestC
         include = tuple(there) or include
     select(network, include)
     targets = "projected" if settings.way == "subspace" else "labels"
+    if nest.augment and targets == "projected":
+        raise UserError(
+            "once nested, the student learns the projected rows of the examples as they are, and "
+            "nest.augment asks for views of them: leave it out, or teach by another --way than "
+            "subspace"
+        )
     return nest.model_copy(update={"include": include, "targets": targets})
 
 

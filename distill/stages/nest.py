@@ -93,6 +93,8 @@ def nest(
     ``overwrite``. Killed or interrupted, the same call goes on. Errors of the surgery as
     ``students.nested.nest``; ``StageError`` for data that cannot teach.
     """
+    if stored is not None and settings.augment:
+        raise StageError("stored rows are of the examples as they are: leave out nest.augment")
     splits = _labelled(dataset)
     made_by = _made_by(subject, dataset, settings, stored)
     with set_aside(folder, wanted=overwrite):
