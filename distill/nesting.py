@@ -57,6 +57,8 @@ SURGICAL = (
     "include", "rank", "ranks", "init", "calibration", "probe", "candidates", "floor", "gauges",
     "seed",
 )  # fmt: skip
+# settings that came later: where they are not set, networks of before are the same
+_LATER = ("augment", "budgets")
 _MIDDLE = 64  # training examples, whose middling one costs are counted at
 
 Batches = Sequence[tuple[dict[str, Tensor]]]
@@ -109,6 +111,12 @@ class Telling(nn.Module):
         """``rows`` (rows, k) and ``logits`` (rows, classes)."""
         rows = self.classifier.encoder(prepared)
         return {"rows": rows, "logits": self.classifier.head(rows)}
+
+
+def deciding(settings: NestConfig) -> dict[str, Any]:
+    """What decides a nested network, of its settings, as plain values."""
+    unset = {name for name in _LATER if not getattr(settings, name)}
+    return settings.model_dump(mode="json", exclude={"student", "name", *unset})
 
 
 # --- surgery --------------------------------------------------------------------------------------

@@ -86,8 +86,8 @@ def teach_settings(
 ) -> FitResult:
     """Train the network at these settings in ``folder``, or go on there, and say where it stands.
 
-    ``train`` has the targets that the objective asks for, but for logits that ``dense`` is to give
-    of each batch; ``choose`` sets a lesson. Errors as ``students.fit``.
+    ``train`` has the targets that the objective asks for, but for logits where ``dense`` answers
+    each batch; ``choose`` sets a lesson. Errors as ``students.fit``.
     """
     learning = learning_of(
         network, objective, settings=len(lessons), rows=train.examples, recipe=recipe

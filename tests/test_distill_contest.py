@@ -104,6 +104,10 @@ def test_each_rival_is_what_it_says() -> None:
         assert spot.share < 1
     width = made["width"].runner("", 0)
     assert len(width.lessons) == len(LESSONS)
+    paid = [spot.share for spot in reversed(one.spots) if spot.trained]
+    costs = {spot.setting: spot.share for spot in width.spots}
+    assert all(costs[units] <= share for units, share in zip(width.lessons, paid, strict=True))
+    assert all(units in {s.setting for s in width.spots if s.trained} for units in width.lessons)
     assert list(width.lessons) == sorted(width.lessons, reverse=True)
     half = made["half"].runner("", 0)
     assert len(list(half.network.get_submodule("blocks").children())) == 1

@@ -96,7 +96,11 @@ def test_a_nested_student_is_taught_then_nested_and_learns_the_same_rows(
     refused_late(
         call(*words, "--student", "nested/timm/resnet10t", "--overwrite"), "leave it out", "--way"
     )
+    config.write_text(f'[nest]\n{BRIEF}augment = "cropp"\n')
     shutil.rmtree(run_copy / "students")
+    refused_late(
+        call(*words, "--student", "nested/timm/resnet10t", "--way", "sketch"), "did you mean 'crop'"
+    )
     config.write_text(f'[nest]\n{BRIEF}include = ["convulution"]\n')
     refused_late(call(*words, "--student", "nested/timm/resnet10t"), "nearest: convolution")
     assert not (run_copy / "students").exists()

@@ -12,6 +12,7 @@ from distill.nested_students import load_nested_student
 from distill.nesting import (
     BATCH,
     calibration_of,
+    deciding,
     down_to,
     example_of,
     lessons_of,
@@ -110,6 +111,13 @@ def test_what_budgets_pay_for_is_taught_beside_the_points() -> None:
     assert taught(points=3, budgets=(0.6, 0.65)) == [1.0, 0.6, 0.2]  # paid for by both
     with pytest.raises(n.BudgetError, match=r"ask for at least 0\.2"):
         taught(budgets=(0.1,))
+
+
+def test_settings_that_came_later_decide_only_where_they_are_set() -> None:
+    """Else what was nested before there were any could not be gone on with."""
+    assert not {"augment", "budgets", "student", "name"} & deciding(settings()).keys()
+    found = deciding(settings(augment="crop", budgets=(0.4, 0.6)))
+    assert (found["augment"], found["budgets"]) == ("crop", [0.6, 0.4])  # in whatever order
 
 
 def test_a_budget_out_of_reach_keeps_the_cut(tmp_path: Path) -> None:

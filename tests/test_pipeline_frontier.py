@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import distill
+from distill import classroom
 from distill.classroom import Classroom
 from distill.contest_answers import ANSWERS, RECORD
 from distill.contestants import RIVALS, Ground, Many
@@ -199,7 +200,9 @@ def test_the_run_s_own_network_is_the_first_seed(measured: tuple[Path, Frontier]
 
 
 @pytest.mark.parametrize("objective", ["anchor", "dense"])
-def test_taught_from_views_all_others_see_views_too(run: Path, objective: str) -> None:
+def test_taught_from_views_all_others_see_views_too(
+    run: Path, objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Again from its start it has the same weights; a rival sees the views of its own seed."""
     distill.nest(run, augment="crop", distill=objective, name="viewed")
     ground, room = set_up(run, "viewed")
@@ -212,8 +215,16 @@ def test_taught_from_views_all_others_see_views_too(run: Path, objective: str) -
     assert isinstance(rows.feed, LoaderFeed)
     assert isinstance(rows.feed.examples, Viewed)
     assert rows.feed.examples.views == Views(count=2, augment="crop", seed=7)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(classroom, "teach_settings", lambda *_, **told: given.update(told))
     longer = RIVALS["longer"](ground, Many(seeds=1, networks=1)).runner("", 0)
     room.teach(longer, 1, run / "longer", made_by={})
+    assert given["dense"] is ground.dense  # of one setting: it has no anchor to learn from
+    assert given["train"].feed.examples.views.seed == 1
+    assert given["train"].feed.targets.keys() == {"labels"}
+    monkeypatch.undo()
+    found = distill.frontier(run, name="viewed", rivals="svd", seeds=1, repeats=0)
+    assert found.notes[0] == "taught from a new view of every example each epoch: crop"
 
 
 def set_up(folder: Path, name: str) -> tuple[Ground, Classroom]:

@@ -2,6 +2,8 @@
 
 import copy
 import itertools
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,6 +159,57 @@ def test_beyond_break_even_many_rows_meet_the_matrix_itself(
     made = 2 * 5 * 9 * (rank + rows)
     assert flops(lambda: layer(inputs)) == (made if whole else rows * layer.cost(rank, "factored"))
     assert layer.cost_unprepared(rank, rows) == flops(lambda: layer(inputs))
+
+
+@pytest.mark.parametrize(
+    ("side", "settings"),
+    [
+        (8, {"kernel_size": 8}),
+        (9, {"kernel_size": 3, "stride": 2, "padding": 1}),
+        (9, {"kernel_size": (3, 2), "padding": "same", "dilation": 2}),
+        (7, {"kernel_size": (2, 3), "stride": (3, 1), "padding": "valid", "dilation": (1, 2)}),
+        (8, {"kernel_size": 1, "stride": 3}),
+    ],
+    ids=str,
+)
+def test_a_convolution_counts_the_positions_of_its_outputs(
+    side: int, settings: dict[str, Any]
+) -> None:
+    layer = nested_of(nn.Conv2d(3, 8, **settings))
+    for shape in ((2, 3, side, side + 1), (3, side, side + 1), (0, 3, side, side)):
+        images = torch.zeros(shape)
+        assert layer._positions(images) == layer(images).numel() // 8
+        assert flops(lambda: layer(images)) == layer.cost_unprepared(  # noqa: B023
+            layer.full_rank, layer._positions(images)
+        )
+
+
+@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"table"}))
+def test_an_exporter_sees_one_way_whatever_the_number_of_rows(name: str) -> None:
+    make, inputs = PLAIN[name]
+    torch.manual_seed(0)
+    layer = nested_of(make()).eval()
+    few, many = inputs[:2], inputs.repeat(40, *[1] * (inputs.ndim - 1))
+    batch = torch.export.Dim("batch", min=2, max=4096)
+    program = torch.export.export(layer, (few,), dynamic_shapes=({0: batch},)).module()
+    for rows in (few, many):
+        assert_near(program(rows), layer(rows), 1e-5)
+
+
+TRACED = """
+import torch
+from students.nested.layers import NestedConv2d, NestedLinear
+for layer, shape in (NestedLinear(9, 5, 5), (9,)), (NestedConv2d(3, 8, 8), (3, 4, 4)):
+    traced = torch.fx.symbolic_trace(layer)
+    for rows in 2, 500:
+        inputs = torch.randn(rows, *shape)
+        torch.testing.assert_close(traced(inputs), layer(inputs), rtol=1e-4, atol=1e-5)
+"""
+
+
+def test_torchs_tracer_sees_one_way_too() -> None:
+    """In a process of its own: here types are checked, and it passes no tensors."""
+    subprocess.run([sys.executable, "-c", TRACED], check=True)
 
 
 @pytest.mark.parametrize("name", sorted(PLAIN))

@@ -114,9 +114,9 @@ class NestConfig(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Natural = 0
 
-    @field_validator("ranks")
+    @field_validator("ranks", "budgets")
     @classmethod
-    def _ranks(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _falling(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(sorted(set(value), reverse=True))
 
     @model_validator(mode="after")
@@ -134,7 +134,7 @@ class NestConfig(Section):
         if self.augment and self.targets != "labels":
             raise ValueError(
                 "projected rows are of the examples as they are, and not of their views: leave out "
-                "augment, or learn labels"
+                "augment (--augment ''), or learn labels"
             )
         return self
 

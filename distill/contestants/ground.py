@@ -40,14 +40,22 @@ class Ground:
         return count_flops(self.dense, self.example)
 
     @cached_property
+    def taught_shares(self) -> tuple[float, ...]:
+        """What the lessons cost, the dearest first."""
+        shares = {self._key(point.ranks): point.share for point in self.path.points}
+        return tuple(shares[key] for key in map(self._key, self.lessons) if key in shares)
+
+    @cached_property
     def spots(self) -> tuple[Spot, ...]:
         """Budgets of the nested network, and of all that have its ranks."""
-        shares = {self._key(point.ranks): point.share for point in self.path.points}
         taught = {self._key(ranks) for ranks in self.lessons}
-        first = [shares[key] for key in map(self._key, self.lessons) if key in shares]
         asked = [budget for budget in self.budgets if budget >= self.path.floor]
         found = spread(
-            [*asked, *first, self.path.floor],  # what is asked about is told of by that name
+            [
+                *asked,
+                *self.taught_shares,
+                self.path.floor,
+            ],  # what is asked about is told of by that name
             count=self.points,
             taken=lambda budget: self.path.at(budget).share,
         )

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
-
 from distill.contest import Runner, Spot
 from distill.contestants.ground import Ground
 from distill.frontiers import spread
@@ -33,7 +31,7 @@ class Width:
     name: str = "width"
     about: str = (
         "the first hidden units of every MLP block, the most useful first (MatFormer), taught at "
-        "as many widths as the nested network at ranks"
+        "the widths that the nested network's lessons pay for"
     )
     timed: bool = True
 
@@ -42,8 +40,8 @@ class Width:
         return ("",)
 
     def made_by(self) -> Mapping[str, Any]:
-        """Where it is run: nothing but what follows from the nested network."""
-        return self.ground.places
+        """Where it is taught and run: at what the nested network's lessons cost."""
+        return {**self.ground.places, "taught": list(self.ground.taught_shares)}
 
     def runner(self, part: str, seed: int) -> Runner:
         """The dense network with its hidden units in order, to be taught at several widths."""
@@ -64,7 +62,7 @@ class Width:
             return width_within(network, budget, share, floor=share(FEWEST_UNITS))
 
         floor = max(share(FEWEST_UNITS), ground.path.floor)
-        taught = [within(b) for b in np.linspace(1.0, floor, len(ground.lessons)).tolist()]
+        taught = [within(max(floor, paid)) for paid in ground.taught_shares]
         asked = [b for b in ground.budgets if b >= floor]
         found = spread(
             [*map(share, taught), *asked],

@@ -50,6 +50,7 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
     from distill.reporting import write_frontier
     from distill.stages.frontier import Field
     from distill.stages.frontier import frontier as stage
+    from distill.training_rows import fresh_note
 
     run, settings = opened.run, opened.config.frontier
     _check_rivals(settings, RIVALS)
@@ -81,7 +82,10 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
             dense=dense_of(ground),
             contestants=[Nested(ground=ground, seeds=settings.seeds), *rivals],
             inputs=ground.example[0],
-            notes=[f"{each} is left out: {why}" for each, why in left_out.items()],
+            notes=[
+                *([fresh_note(learned.augment)] if learned.augment else []),
+                *(f"{each} is left out: {why}" for each, why in left_out.items()),
+            ],
         ),
         room,
         folder=folder,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from teachers import Teacher
 
 AUTO_STUDENT = "auto"
+SUBSPACE = "subspace"  # the way whose targets are the projected rows
 NESTED = "nested/"  # before the name of a student that is nested once it is taught
 NESTABLE = ("mlp", "attention", "convolution")  # presets, of those that find layers in a student
 FULL = "full"  # the head on the features as they are, and these as a target
@@ -128,6 +129,7 @@ def _nesting(opened: Opened, lesson: "Lesson", settings: StudentConfig) -> NestC
     from students import build
     from students.nested import PRESETS, holds_a_matrix, select
 
+    _check_views(opened.config, opened.dataset.modality)
     network = build(blueprint_of(opened.dataset, lesson, settings))
     layers = [(name, layer) for name, layer in network.named_modules() if holds_a_matrix(layer)]
     nest = opened.config.nest
@@ -136,13 +138,7 @@ def _nesting(opened: Opened, lesson: "Lesson", settings: StudentConfig) -> NestC
         there = (word for word in NESTABLE if any(PRESETS[word](*layer) for layer in layers))
         include = tuple(there) or include
     select(network, include)
-    targets = "projected" if settings.way == "subspace" else "labels"
-    if nest.augment and targets == "projected":
-        raise UserError(
-            "once nested, the student learns the projected rows of the examples as they are, and "
-            "nest.augment asks for views of them: leave it out, or teach by another --way than "
-            "subspace"
-        )
+    targets = "projected" if settings.way == SUBSPACE else "labels"
     return nest.model_copy(update={"include": include, "targets": targets})
 
 
@@ -171,10 +167,27 @@ def lesson_of(opened: Opened, *, progress: Progress) -> "tuple[Lesson, StudentCo
     return lesson, settings
 
 
+def _check_views(config: Config, modality: str) -> None:
+    """Refuse views that a student cannot learn once it is nested."""
+    from distill.augmentations import check_augmentation
+
+    if not config.nest.augment:
+        return
+    check_augmentation(config.nest.augment, modality)
+    if config.student.way == SUBSPACE:
+        raise UserError(
+            "once nested, the student learns the projected rows of the examples as they are, and "
+            "nest.augment asks for views of them: leave it out, or teach by another --way than "
+            f"{SUBSPACE}"
+        )
+
+
 def check_student(config: Config, modality: str) -> None:
     """Refuse a student that cannot be built, before hours of work are spent on its targets."""
     from students import StudentError, UnknownStudentError, build_student
 
+    if is_nested(config.student):
+        _check_views(config, modality)
     settings = network_of(config.student)
     if settings.name == AUTO_STUDENT:  # chosen when the teacher's cost is known
         return

@@ -29,6 +29,7 @@ from distill.nesting import (
     Telling,
     calibration_of,
     choosing,
+    deciding,
     example_of,
     lessons_of,
     operate,
@@ -379,11 +380,9 @@ def _made_by(
     subject: Subject, dataset: Dataset, settings: NestConfig, stored: Stored | None
 ) -> dict[str, Any]:
     """All that decides the weights; flat, so that a difference has a name."""
-    # as networks of before there were any
-    unsaid = {name for name in ("augment", "budgets") if not getattr(settings, name)}
     return plain_settings(
         {
-            **settings.model_dump(mode="json", exclude={"student", "name", *unsaid}),
+            **deciding(settings),
             **asdict(recipe_of(settings)),
             **subject.made_by,
             "dataset": dataset.fingerprint,

@@ -27,6 +27,7 @@ from distill.language_curves import Heard, curve_of, notes_of, picked_of, points
 from distill.nesting import (
     SURGICAL,
     Batches,
+    deciding,
     digest_of,
     lessons_of,
     operate,
@@ -230,9 +231,11 @@ class _Study:
 
     def _made_by(self) -> dict[str, Any]:
         """All that decides the weights; flat, so that a difference has a name."""
+        decisive = deciding(self.settings)
+        del decisive["targets"]  # windows have but one kind
         return plain_settings(
             {
-                **self.settings.model_dump(mode="json", exclude={"student", "name", "targets"}),
+                **decisive,
                 **asdict(recipe_of(self.settings)),
                 "network": digest_of(self.spoken.language.speaker),
                 "windows": self.spoken.fingerprint,

@@ -4,8 +4,8 @@ A nested layer stands for all matrices W_r = B[:, :r] A[:r, :] with r in 1..R: `
 (R, d_in) and ``up`` is B (d_out, R). The image of W_r lies in that of W_{r+1}. Any r runs by
 slices of the two, which copy nothing and give every row of A and column of B a gradient, of zeros
 beyond r: data-parallel training finds no unused parameters. Beyond break-even, and of rows enough,
-W_r is made on the way and applied as one matrix: at full rank a square layer would take twice the
-time of the dense one else.
+W_r is made on the way and applied as one matrix (not where a compiler looks on): at full rank a
+square layer would take twice the time of the dense one else.
 
 (Rauba & van der Schaar, Nested Subspace Networks, arXiv 2509.17874.)
 """
@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from students.nested.errors import RankError
 from students.nested.forms import Form, break_even, cheapest_form, form_cost
@@ -27,6 +28,11 @@ _Layer = TypeVar("_Layer", bound="NestedLayer")
 
 # By layer, not by name: two networks in one request never meet. A thread begins without any.
 ASKED: ContextVar[Mapping["NestedLayer", int] | None] = ContextVar("ranks asked for", default=None)
+
+
+def _traced(inputs: Any) -> bool:
+    """Whether a compiler or exporter looks on, for which no number of rows may decide anything."""
+    return torch.compiler.is_compiling() or isinstance(inputs, Proxy)
 
 
 class NestedLayer(nn.Module, ABC):
@@ -144,8 +150,13 @@ class NestedLayer(nn.Module, ABC):
             if kept is not None and kept.holds(self._parameters):
                 found: Tensor = kept.plain.forward(inputs)  # hooks are the nested layer's own
                 return found
-        if rank > self._break_even and self._pays(self._positions(inputs), rank):
-            return self._whole(inputs, self.weight_at(rank))
+        if (
+            rank > self._break_even
+            and not _traced(inputs)
+            and self._pays(self._positions(inputs), rank)
+        ):
+            up, down = self._factors(rank)
+            return self._whole(inputs, self._shaped(up @ down))
         return self._factored(inputs, rank)
 
     def _pays(self, positions: int, rank: int) -> bool:

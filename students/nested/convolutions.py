@@ -127,7 +127,24 @@ class NestedConv2d(NestedLayer):
         )
 
     def _positions(self, inputs: Tensor) -> int:
-        return inputs.numel() // (self.in_channels * math.prod(self.stride))
+        images = inputs.shape[0] if inputs.ndim == 4 else 1
+        sides = zip(inputs.shape[-2:], self._padded(), *self._window(), strict=True)
+        return images * math.prod(
+            max(0, (side + padded - dilation * (kernel - 1) - 1) // stride + 1)
+            for side, padded, kernel, stride, dilation in sides
+        )
+
+    def _window(self) -> tuple[Pair, Pair, Pair]:
+        return self.kernel_size, self.stride, self.dilation
+
+    def _padded(self) -> Pair:
+        """Zeros on both ends of each side together."""
+        if self.padding == "same":
+            high, wide = (d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True))
+            return high, wide
+        if isinstance(self.padding, str):
+            return 0, 0
+        return 2 * self.padding[0], 2 * self.padding[1]
 
     def _first(self, matrix: Tensor, bias: Tensor | None) -> nn.Conv2d:
         window = {name: getattr(self, name) for name in WINDOW}

@@ -39,7 +39,7 @@ class RankPasses:
     anchor, which the network is left at. Told of what each rank gave, ``on_figures`` gets the
     setting's place with ``loss``, ``weight`` and the terms, as floats; it waits for the device.
     ``choose`` sets a setting: of ranks, or of what else a network has several of. ``dense``
-    answers each batch first, where its logits are to be learned and are not among the targets.
+    answers each batch first, and what it says is the target ``logits``.
     ``NestedError`` for another number of settings than the objective has.
     """
 
