@@ -26,6 +26,7 @@ from distill.pipeline import budgeting, nesting
 from distill.pipeline.budgeting import finished_frontier
 from distill.pipeline.opening import peek
 from distill.progress import SILENT
+from distill.rank_lessons import teach_settings
 from distill.runs import FINGERPRINT
 from distill.views import Viewed, Views
 from students import LoaderFeed, read_tensors
@@ -216,7 +217,12 @@ def test_taught_from_views_all_others_see_views_too(
     assert isinstance(rows.feed.examples, Viewed)
     assert rows.feed.examples.views == Views(count=2, augment="crop", seed=7)
     given: dict[str, Any] = {}
-    monkeypatch.setattr(classroom, "teach_settings", lambda *_, **told: given.update(told))
+
+    def spied(*taught: Any, **told: Any) -> Any:
+        given.update(told)
+        return teach_settings(*taught, **told)
+
+    monkeypatch.setattr(classroom, "teach_settings", spied)
     longer = RIVALS["longer"](ground, Many(seeds=1, networks=1)).runner("", 0)
     room.teach(longer, 1, run / "longer", made_by={})
     assert given["dense"] is ground.dense  # of one setting: it has no anchor to learn from
