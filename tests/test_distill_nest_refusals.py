@@ -37,7 +37,10 @@ def finished(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--targets", "logits"], ["nest.targets", "'logits'"]),
         (["--augment", "cropp"], ["no augmentation named 'cropp'", "did you mean 'crop'"]),
         (["--augment", "token-dropout"], ["token-dropout", "text"]),
-        (["--augment", "crop", "--targets", "projected"], ["leave out augment, or learn labels"]),
+        (
+            ["--augment", "crop", "--targets", "projected"],
+            ["leave out augment (--augment ''), or learn labels"],
+        ),
         (["--budgets", "0.5,1.5"], ["nest.budgets", "got '1.5'"]),
         (["--budgets", "0.5", "--ranks", "2"], ["budgets or ranks, not both"]),
         (["--budgets", "0.5,0.2", "--floor", "0.3"], ["budget of 0.2 is below the floor of 0.3"]),
