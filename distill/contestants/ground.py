@@ -50,12 +50,8 @@ class Ground:
         """Budgets of the nested network, and of all that have its ranks."""
         taught = {self._key(ranks) for ranks in self.lessons}
         asked = [budget for budget in self.budgets if budget >= self.path.floor]
-        found = spread(
-            [
-                *asked,
-                *self.taught_shares,
-                self.path.floor,
-            ],  # what is asked about is told of by that name
+        found = spread(  # what is asked about comes first, to be told of by that name
+            [*asked, *self.taught_shares, self.path.floor],
             count=self.points,
             taken=lambda budget: self.path.at(budget).share,
         )

@@ -1,5 +1,6 @@
 """Linear layers and embeddings whose rank is chosen at run time, and convolutions beside them."""
 
+import math
 from typing import final
 
 import torch
@@ -123,6 +124,7 @@ class NestedEmbedding(NestedLayer):
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = padding_idx
+        self._break_even = math.inf  # rows are looked up: a whole table is never worth making
         if padding_idx is not None:
             with torch.no_grad():
                 self.up[padding_idx] = 0.0  # and no gradient comes: it stays 0 at every rank
@@ -161,10 +163,6 @@ class NestedEmbedding(NestedLayer):
         """FLOPs of one token."""
         return 0 if form == "dense" else 2 * rank * self.embedding_dim
 
-    def cost_unprepared(self, rank: int, rows: int) -> int:
-        """FLOPs of so many tokens by the two tables."""
-        return rows * self.cost(rank, "factored")
-
     def _shaped(self, matrix: Tensor) -> Tensor:
         return matrix
 
@@ -183,8 +181,8 @@ class NestedEmbedding(NestedLayer):
     def _whole(self, inputs: Tensor, weight: Tensor) -> Tensor:
         return functional.embedding(inputs, weight, self.padding_idx)
 
-    def _positions(self, inputs: Tensor) -> int:  # noqa: ARG002
-        return 0  # rows are looked up: a whole table is never worth making
+    def _positions(self, inputs: Tensor) -> int:
+        return inputs.numel()
 
     def _table(self, rows: Tensor) -> nn.Embedding:
         with torch.device("meta"):
