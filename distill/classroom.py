@@ -12,7 +12,7 @@ from torch import nn
 
 from distill.contest import Runner
 from distill.progress import Progress
-from distill.rank_lessons import objective_for, teach_settings
+from distill.rank_lessons import objective_for, teach_settings, witness_of
 from distill.training_rows import TrainingRows, plain_rows
 from students import (
     Evaluation,
@@ -27,6 +27,7 @@ from students.feeds import Take
 from students.nested import (
     NestedRecipe,
     held_norms,
+    hint_spreads,
     load_norms,
     measure_norms,
 )
@@ -48,6 +49,7 @@ class Classroom:
     device: str
     progress: Progress
     fresh: Callable[[Mapping[str, Take], Recipe], TrainingRows] | None = None  # views to learn
+    hinted: Sequence[str] = ()  # layers of the dense network whose outputs are learned, if any are
 
     @cached_property
     def logits(self) -> Float32[np.ndarray, "rows classes"]:
@@ -56,19 +58,34 @@ class Classroom:
         self.dense.to(self.device)
         return forward_rows(self.dense, self.feeds["train"], device=self.device)
 
+    @cached_property
+    def spreads(self) -> dict[str, float]:
+        """Of what the layers give whose outputs are learned."""
+        if not self.objective.hint_weight:
+            return {}
+        self.dense.to(self.device)
+        return hint_spreads(self.dense, self.hinted, self.calibration)
+
     def teach(
         self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]
     ) -> FitResult:
         """Train the runner's network in ``folder``, or go on there; epochs chosen on validation."""
         objective = objective_for(len(runner.lessons), self.objective)
         recipe = replace(self.recipe, seed=self.recipe.seed + seed)
+        witness = witness_of(
+            self.dense,
+            objective,
+            spreads=self.spreads,
+            counterpart=runner.counterpart,
+            answers=self.fresh is not None,
+        )
         return teach_settings(
             runner.network,
             runner.lessons,
             choose=runner.choose,
             objective=objective,
             train=self._rows(objective, recipe),
-            dense=self.dense if self.fresh and objective.needs_dense else None,
+            witness=witness,
             evaluate=partial(self._evaluate, runner),
             recipe=recipe,
             folder=folder,
@@ -81,7 +98,7 @@ class Classroom:
         targets: dict[str, Take] = {"labels": in_memory(self.labels["train"])}
         if self.fresh:
             return self.fresh(targets, recipe)
-        if objective.needs_dense:
+        if objective.needs_dense and not objective.hint_weight:
             targets["logits"] = in_memory(self.logits)
         return plain_rows(self.feeds["train"], targets, recipe)
 

@@ -23,6 +23,11 @@ def _nothing(network: nn.Module, settings: Sequence[Any]) -> None:
     """A network that is as quick as it can be."""
 
 
+def itself(layer: str) -> str:
+    """A network of the dense one's layers, by the same names."""
+    return layer
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Spot:
@@ -40,7 +45,8 @@ class Spot:
 class Runner:
     """A network and its settings. ``lessons`` are those it is taught at, the dearest first.
 
-    ``prepare`` makes the network, with the weights it has, quick at some settings.
+    ``prepare`` makes the network, with the weights it has, quick at some settings. ``counterpart``
+    names the layer that gives what a layer of the dense network gives; "" if there is none.
     """
 
     network: nn.Module
@@ -49,6 +55,7 @@ class Runner:
     lessons: tuple[Any, ...] = ()  # none: it is taught nothing, or was taught already …
     taught: int = 0  # … with so many updates
     prepare: Callable[[nn.Module, Sequence[Any]], None] = _nothing
+    counterpart: Callable[[str], str] = itself
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ answers beside what is taught, so that no answers of a large vocabulary are kept
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -17,11 +18,11 @@ from torch.nn import functional
 
 from distill.contest import Runner
 from distill.progress import Progress
-from distill.rank_lessons import objective_for, teach_settings
+from distill.rank_lessons import objective_for, teach_settings, witness_of
 from distill.training_rows import plain_rows
 from students import Evaluation, FitResult, MemoryFeed, Recipe
 from students.feeds import Take
-from students.nested import NestedRecipe
+from students.nested import NestedRecipe, hint_spreads
 from students.nested.training import averaged
 
 UNTOLD = -100  # the label of a place that has no token after it
@@ -74,6 +75,15 @@ class LanguageRoom:
     made_by: Mapping[str, Any]  # what decides every result beside a contestant's own
     device: str
     progress: Progress
+    hinted: Sequence[str] = ()  # layers of the dense network whose outputs are learned, if any are
+    calibration: Sequence[Any] = ()  # batches that their spread is measured on
+
+    @cached_property
+    def spreads(self) -> dict[str, float]:
+        """Of what the layers give whose outputs are learned."""
+        if not self.objective.hint_weight:
+            return {}
+        return hint_spreads(self.dense, self.hinted, self.calibration)
 
     def teach(
         self, runner: Runner, seed: int, folder: Path, *, made_by: Mapping[str, Any]
@@ -87,7 +97,13 @@ class LanguageRoom:
             choose=runner.choose,
             objective=objective,
             train=plain_rows(feed_of(self.windows["train"]), self._targets(objective), recipe),
-            dense=self.dense if objective.needs_dense else None,
+            witness=witness_of(
+                self.dense,
+                objective,
+                spreads=self.spreads,
+                counterpart=runner.counterpart,
+                answers=True,
+            ),
             evaluate=lambda _: self._evaluate(runner),
             recipe=recipe,
             folder=folder,

@@ -58,7 +58,7 @@ SURGICAL = (
     "seed",
 )  # fmt: skip
 # settings that came later: where they are not set, networks of before are the same
-_LATER = ("augment", "budgets")
+_LATER = ("augment", "budgets", "hint_weight")
 _MIDDLE = 64  # training examples, whose middling one costs are counted at
 
 Batches = Sequence[tuple[dict[str, Tensor]]]

@@ -1,6 +1,6 @@
 """How a network is taught at several settings in one training: its objective, recipe and steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from distill.config import NestConfig
 from distill.progress import LiveTraining, Progress
 from distill.training_rows import TrainingRows
 from students import Evaluation, FitResult, Recipe, fit, shuffled_order
-from students.nested import Learning, NestedObjective, NestedRecipe, RankPasses
+from students.nested import Learning, NestedObjective, NestedRecipe, RankPasses, Witness
 
 VARIANCE_RATE = 1e-2  # of the log-variances, if they learn
 
@@ -29,6 +29,7 @@ def objective_of(settings: NestConfig, *, scale: float | None = None) -> NestedR
         temperature=settings.temperature,
         target_weight=1.0 if stored else 0.0,
         scale=1.0 if scale is None else scale,
+        hint_weight=settings.hint_weight,
     )
 
 
@@ -42,6 +43,25 @@ def objective_for(settings: int, objective: NestedRecipe) -> NestedRecipe:
         return objective
     distill = "none" if objective.distill == "none" else "dense"
     return replace(objective, distill=distill, weighing="equal")
+
+
+def witness_of(
+    dense: nn.Module,
+    objective: NestedRecipe,
+    *,
+    spreads: Mapping[str, float],
+    counterpart: Callable[[str], str],
+    answers: bool,
+) -> Witness | None:
+    """The dense network beside a training that asks it of each batch; None of one that does not.
+
+    It is asked for hints, of the layers with ``spreads`` that have a ``counterpart`` in the network
+    that learns ("": none), or for logits where its ``answers`` are not kept.
+    """
+    pairs = {name: own for name in spreads if (own := counterpart(name))}
+    if not (objective.hint_weight or (answers and objective.needs_dense)):
+        return None
+    return Witness(dense=dense, spreads=spreads, counterparts=pairs)
 
 
 def recipe_of(settings: NestConfig) -> Recipe:
@@ -81,14 +101,17 @@ def teach_settings(
     made_by: dict[str, Any],
     device: str,
     progress: Progress,
-    dense: nn.Module | None = None,
+    witness: Witness | None = None,
     unit: str = "rows",
 ) -> FitResult:
     """Train the network at these settings in ``folder``, or go on there, and say where it stands.
 
-    ``train`` has the targets that the objective asks for, but for logits where ``dense`` answers
-    each batch; ``choose`` sets a lesson. Errors as ``students.fit``.
+    ``train`` has the targets that the objective asks for, but for what ``witness`` says of each
+    batch; ``choose`` sets a lesson. A network without counterparts of the dense one's layers learns
+    the rest. Errors as ``students.fit``.
     """
+    if witness is None or not witness.counterparts:
+        objective = replace(objective, hint_weight=0.0)
     learning = learning_of(
         network, objective, settings=len(lessons), rows=train.examples, recipe=recipe
     )
@@ -97,7 +120,7 @@ def teach_settings(
         return fit(
             learning,
             feed=train.feed,
-            loss=RankPasses(learning, lessons, choose=choose, dense=dense),
+            loss=RankPasses(learning, lessons, choose=choose, witness=witness),
             evaluate=evaluate,
             recipe=recipe,
             folder=folder,

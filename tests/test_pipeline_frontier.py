@@ -225,7 +225,7 @@ def test_taught_from_views_all_others_see_views_too(
     monkeypatch.setattr(classroom, "teach_settings", spied)
     longer = RIVALS["longer"](ground, Many(seeds=1, networks=1)).runner("", 0)
     room.teach(longer, 1, run / "longer", made_by={})
-    assert given["dense"] is ground.dense  # of one setting: it has no anchor to learn from
+    assert given["witness"].dense is ground.dense  # of one setting: it has no anchor to learn from
     assert given["train"].feed.examples.views.seed == 1
     assert given["train"].feed.targets.keys() == {"labels"}
     monkeypatch.undo()

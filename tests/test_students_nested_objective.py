@@ -246,7 +246,7 @@ def test_stored_features_are_matched_by_squares_over_their_scale() -> None:
     ce = float(label_loss(aims, given["labels"]))
     assert float(both.step(call, given, at=0).loss) == pytest.approx(2 * (3 * 6 / 4 + ce / 2))
     with pytest.raises(
-        NestedError, match="rows and logits are to be learned, and the network gives one"
+        NestedError, match="more than one of rows, logits and hints is to be learned"
     ):
         both.step(given_back(rows), given, at=0)
     with pytest.raises(NestedError, match=r"logits are to be learned, .* gives \['rows'\]"):
@@ -383,7 +383,7 @@ def test_steps_teach_all_ranks_and_start_again_where_they_were_left() -> None:
         ({"over": 0.0}, "ranks widen over a share"),
         ({"temperature": 0.0}, "temperature and scale must be above 0, got 0.0 and 1.0"),
         ({"scale": -1.0}, "temperature and scale must be above 0, got 1.0 and -1.0"),
-        ({"kl_weight": -0.5}, r"must not be below 0, got \(1.0, -0.5, 0.0\)"),
+        ({"kl_weight": -0.5}, r"must not be below 0, got \(1.0, -0.5, 0.0, 0.0\)"),
         ({"lowest": 1.0}, "s is clamped to a range, got 1.0 to 1.0"),
         ({"ce_weight": 0.0}, "the anchor has nothing to learn from"),
         ({"ce_weight": 0.0, "distill": "anchor"}, "the anchor has nothing to learn from"),

@@ -15,6 +15,7 @@ from students.nested import (
     NestedObjective,
     NestedRecipe,
     RankPasses,
+    Witness,
     evaluate_ranks,
     nest,
     ranks,
@@ -118,10 +119,10 @@ def test_the_dense_network_is_asked_of_the_batch_as_if_its_logits_were_a_target(
     found = []
     for beside, targets in (
         (None, {**batch.targets, "logits": logits}),
-        (dense, batch.targets),
+        (Witness(dense=dense), batch.targets),
     ):
         one.zero_grad()
-        passes = RankPasses(one, SETTINGS, dense=beside)
+        passes = RankPasses(one, SETTINGS, witness=beside)
         loss = passes.gradient(one, batch.inputs, targets, at=5, backward=_backward)
         found.append((loss, [p.grad.clone() for p in one.parameters() if p.grad is not None]))
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)

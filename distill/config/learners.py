@@ -100,6 +100,7 @@ class NestConfig(Section):
     distill: Literal["none", "anchor", "dense"] = "anchor"
     kl_weight: Weight = 1.0
     temperature: PositiveFloat = 1.0
+    hint_weight: Weight = 0.0  # of what the dense network's layers give on the way
     # how
     augment: str = ""  # a new view of every example each epoch, of this kind
     epochs: Positive = 5
@@ -127,6 +128,15 @@ class NestConfig(Section):
             raise ValueError("say budgets or ranks, not both: ranks are taught, and nothing else")
         if low := [budget for budget in self.budgets if budget < self.floor]:
             raise ValueError(f"a budget of {low[0]:g} is below the floor of {self.floor:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _heard(self) -> Self:
+        if self.hint_weight and self.targets != "labels":
+            raise ValueError(
+                "projected rows are learned in place of what the dense network says: set "
+                "hint_weight to 0, or learn labels"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from distill.contestants.rivals import OneRank, Truncated
 from distill.contestants.widths import Width
 from distill.findings import LONGER
 from students.nested import SurgeryError, count_flops
-from students.nested.rivals import first_half
+from students.nested.rivals import first_half, half_of
 from students.nested.widths import mlp_blocks
 
 __all__ = ["RIVALS", "Ground", "Many", "Nested", "dense_of", "why_not"]
@@ -54,6 +54,7 @@ def _half(ground: Ground, many: Many) -> Contestant:
         about="the first half of the layers, taught as all others",
         build=lambda dense: first_half(dense)[0],
         seeds=many.seeds,
+        counterpart=half_of(ground.dense),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from torch import nn
 
-from distill.contest import Runner, Spot
+from distill.contest import Runner, Spot, itself
 from distill.contestants.ground import Ground, choose_nothing, choose_ranks, prepare_ranks
 from students import count_parameters
 from students.nested import count_flops
@@ -25,6 +25,7 @@ class Whole:
     seeds: int = 1
     timed: bool = True
     learns: bool = True  # what all others learn; else it stays as it is
+    counterpart: Callable[[str], str] = itself
 
     def parts(self) -> Sequence[str]:
         """One network."""
@@ -49,7 +50,13 @@ class Whole:
             trained=True,
         )
         lessons = (None,) if self.learns else ()
-        return Runner(network=network, choose=choose_nothing, spots=(spot,), lessons=lessons)
+        return Runner(
+            network=network,
+            choose=choose_nothing,
+            spots=(spot,),
+            lessons=lessons,
+            counterpart=self.counterpart,
+        )
 
 
 def dense_of(ground: Ground) -> Whole:

@@ -3,7 +3,10 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
+
+from torch import nn
 
 from distill.contest import Runner, Spot
 from distill.contestants.ground import Ground
@@ -11,6 +14,7 @@ from distill.frontiers import spread
 from students import count_parameters
 from students.nested import count_flops
 from students.nested.widths import (
+    CutLinear,
     nest_widths,
     set_width,
     spare_parameters,
@@ -81,5 +85,15 @@ class Width:
             for budget, taken in found
         )
         set_width(network, widest(network))
-        lessons = tuple(dict.fromkeys(taught))
-        return Runner(network=network, choose=set_width, spots=spots, lessons=lessons)
+        return Runner(
+            network=network,
+            choose=set_width,
+            spots=spots,
+            lessons=tuple(dict.fromkeys(taught)),
+            counterpart=partial(_of_all_widths, network),
+        )
+
+
+def _of_all_widths(network: nn.Module, layer: str) -> str:
+    """The layer, unless its outputs are hidden units: fewer, and in another order."""
+    return "" if isinstance(network.get_submodule(layer), CutLinear) else layer

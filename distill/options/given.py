@@ -160,6 +160,7 @@ class NestOptions(ComputeOptions, total=False):
     sampling: str
     distill: str
     kl_weight: float
+    hint_weight: float
     augment: str
     epochs: int
     batch_size: int

@@ -175,6 +175,9 @@ NEST = {
     "sampling": Option("of ranks: sandwich, uniform or widening", ("nest.sampling",)),
     "distill": Option("what lower ranks learn from: none, anchor or dense", ("nest.distill",)),
     "kl_weight": Option("weight of that distillation", ("nest.kl_weight",)),
+    "hint_weight": Option(
+        "weight of learning what the dense network's layers give on the way", ("nest.hint_weight",)
+    ),
     "augment": Option("a new view of every example each epoch, of this kind", ("nest.augment",)),
     "epochs": Option("passes over the training examples", ("nest.epochs",)),
     "batch_size": Option("examples a batch", ("nest.batch_size",)),

@@ -250,4 +250,5 @@ def _class(
         device=the_device(opened.config),
         progress=progress,
         fresh=fresh if learned.augment else None,
+        hinted=tuple(layer.name for layer in saved.surgery.layers),
     )

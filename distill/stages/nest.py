@@ -15,6 +15,7 @@ from torch import nn
 
 from distill.allocator import memory_kept
 from distill.config import NestConfig, fingerprint
+from distill.contest import itself
 from distill.datasets import Dataset, Split
 from distill.errors import StageError
 from distill.findings import Nested, NestedPoint
@@ -36,7 +37,7 @@ from distill.nesting import (
     trials_of,
 )
 from distill.progress import Progress
-from distill.rank_lessons import objective_of, recipe_of, teach_settings
+from distill.rank_lessons import objective_of, recipe_of, teach_settings, witness_of
 from distill.runs import recall, remember
 from distill.training_rows import TrainingRows, fresh_note, fresh_rows, plain_rows
 from distill.whole import set_aside
@@ -59,8 +60,10 @@ from students.feeds import Take
 from students.nested import (
     NestedPath,
     NestedRecipe,
+    Witness,
     attach,
     fill,
+    hint_spreads,
     measure_norms,
     read_nested,
     save_nested,
@@ -223,17 +226,31 @@ class _Bench:
         targets: dict[str, Take] = {"labels": in_memory(labels_of(self.splits["train"]))}
         if self.stored is not None:
             targets = {"targets": self.stored.rows}
-        if self._objective.needs_dense and not self.settings.augment:
+        if self._objective.needs_dense and not (self.settings.augment or self._hinted):
             self.progress.say("the network answers the training examples, to be distilled")
             logits = forward_rows(self.subject.network, self.feeds["train"], device=self.device)
             targets["logits"] = in_memory(logits)
         return targets
 
-    def _witness(self) -> nn.Module | None:
-        """The dense network to be asked of every view, as it is before it is cut."""
-        if not (self._objective.needs_dense and self.settings.augment):
+    def _witness(self) -> Witness | None:
+        """The dense network to be asked of every batch, as it is before it is cut."""
+        if not (self._hinted or (self._objective.needs_dense and self.settings.augment)):
             return None
-        return copy.deepcopy(self.subject.network).eval().requires_grad_(False)
+        dense = copy.deepcopy(self.subject.network).eval().requires_grad_(False)
+        return witness_of(
+            dense,
+            self._objective,
+            spreads=hint_spreads(dense, self._hinted, self._calibration) if self._hinted else {},
+            counterpart=itself,
+            answers=True,
+        )
+
+    @cached_property
+    def _hinted(self) -> tuple[str, ...]:
+        """Layers whose outputs are learned; the network is still whole when it is first asked."""
+        if not self._objective.hint_weight:
+            return ()
+        return tuple(select(self.subject.network, self.settings.include).layers)
 
     @cached_property
     def _objective(self) -> NestedRecipe:
@@ -301,7 +318,7 @@ class _Bench:
         start: Cut,
         lessons: NestedPath,
         targets: Mapping[str, Take],
-        witness: nn.Module | None,
+        witness: Witness | None,
     ) -> FitResult:
         recipe = recipe_of(self.settings)
         whole: nn.Module = start.network if self.stored is None else Telling(start.network)
@@ -311,7 +328,7 @@ class _Bench:
             choose=choosing(start.network),
             objective=self._objective,
             train=self._rows(targets, recipe),
-            dense=witness,
+            witness=witness,
             evaluate=lambda _: averaged(
                 {
                     f"{point.share:.3f}": found

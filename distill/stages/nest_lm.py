@@ -112,6 +112,8 @@ class _Study:
             made_by=made_by,
             device=self.device,
             progress=self.progress,
+            hinted=tuple(select(dense, self.settings.include).layers),
+            calibration=self._calibration(),
         )
         start = self._start(made_by)
         self.progress.say(start.surgery.as_text())

@@ -29,6 +29,7 @@ from students.nested.errors import (
 )
 from students.nested.forms import Form, Gauge, break_even, cheapest_form, form_cost, gauge
 from students.nested.gauges import ColumnsGauge, RowsGauge
+from students.nested.hints import hint_loss, hint_spreads
 from students.nested.initial import Factors, svd_factors, whitened_factors
 from students.nested.kinds import matrix_of, nested
 from students.nested.layers import NestedConv2d, NestedEmbedding, NestedLinear
@@ -61,7 +62,7 @@ from students.nested.selection import Selection, select
 from students.nested.sensitivity import divergence, sensitivities
 from students.nested.surgery import INITS, nest, nest_like
 from students.nested.surgery_record import Replaced, Surgery, attach_surgery, surgery_of
-from students.nested.training import Learning, RankPasses, evaluate_ranks
+from students.nested.training import Learning, RankPasses, Witness, evaluate_ranks
 
 __all__ = [
     "ANCHOR",
@@ -103,6 +104,7 @@ __all__ = [
     "StepFigures",
     "Surgery",
     "SurgeryError",
+    "Witness",
     "attach",
     "attach_surgery",
     "best_setting",
@@ -121,6 +123,8 @@ __all__ = [
     "gauge",
     "greedy_path",
     "held_norms",
+    "hint_loss",
+    "hint_spreads",
     "holds_a_matrix",
     "load",
     "load_norms",

@@ -98,7 +98,7 @@ def second_moments(
         stack.enter_context(in_evaluation(network))
         calls = 0
         for batch in batches:
-            mask = _mask_of(batch)
+            mask = mask_of(batch)
             for gatherer in gatherers.values():
                 gatherer.mask = mask
             call(network, batch)
@@ -187,7 +187,7 @@ def _patches(inputs: Tensor, layer: nn.Conv2d) -> Iterator[Float[Tensor, "rows d
         yield found.transpose(1, 2).reshape(-1, d_in)
 
 
-def _mask_of(batch: Any) -> Tensor | None:
+def mask_of(batch: Any) -> Tensor | None:
     """The (rows, tokens) mask in a batch, or in the first mapping in it; None if there is none."""
     held = (
         [batch] if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else []

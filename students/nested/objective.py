@@ -84,7 +84,7 @@ class RankFigures:
     place: int
     loss: Tensor  # of its terms, not yet weighed
     weight: Tensor  # of this loss in the gradient: exp(-s), 1, or 1 / loss
-    terms: Mapping[str, Tensor]  # cross_entropy, kl, distance: those it has
+    terms: Mapping[str, Tensor]  # cross_entropy, kl, distance, hints: those it has
 
 
 @final
@@ -134,10 +134,11 @@ class NestedObjective(nn.Module):
 
         ``call`` gives what the network makes of this batch at a place in the list of settings:
         logits (rows, classes) or (batch, seq, vocab), rows (rows, k), or both by the names
-        ``logits`` and ``rows``. ``targets`` holds, where they have a weight, ``labels``, ``logits``
-        of the dense network and ``targets`` (rows, k), and, for texts whose padding must not count,
-        ``mask``. The graph of a rank is gone before the next one runs. ``backward`` may scale
-        the loss first: to a share of the batch (exact but for "log-sum") or for float16.
+        ``logits`` and ``rows``, beside them the hint loss as ``hints``. ``targets`` holds, where
+        they have a weight, ``labels``, ``logits`` of the dense network and ``targets`` (rows, k),
+        and, for texts whose padding must not count, ``mask``. The graph of a rank is gone before
+        the next one runs. ``backward`` may scale the loss first: to a share of the batch (exact but
+        for "log-sum") or for float16.
         """
         self._clamp()
         anchor: Tensor | None = None
@@ -203,13 +204,19 @@ class NestedObjective(nn.Module):
             rows, aims = self._part(outputs, "rows"), _aim(targets, "targets")
             distance = _distance(rows / recipe.scale, aims / recipe.scale)
             found["distance"] = (recipe.target_weight, distance)
+        if recipe.hint_weight:
+            found["hints"] = (recipe.hint_weight, self._part(outputs, "hints"))
         return found
 
     def _part(self, outputs: Outputs, name: str) -> Tensor:
         """The named part in float32; a network that gives one tensor gives all that is asked."""
         if isinstance(outputs, Tensor):
-            if self.recipe.target_weight and self.recipe.needs_logits:
-                raise NestedError("rows and logits are to be learned, and the network gives one")
+            asked = (self.recipe.target_weight, self.recipe.needs_logits, self.recipe.hint_weight)
+            if sum(map(bool, asked)) > 1:
+                raise NestedError(
+                    "more than one of rows, logits and hints is to be learned, and the network "
+                    "gives one"
+                )
             return outputs.float()
         if name not in outputs:
             raise NestedError(f"{name} are to be learned, and the network gives {sorted(outputs)}")

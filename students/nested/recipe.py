@@ -21,10 +21,10 @@ _LOWEST, _HIGHEST = -1.0, 1.0
 class NestedRecipe:
     """What each rank learns, how ranks are weighed, and which are drawn.
 
-    A rank's loss is ce_weight · CE + kl_weight · T² KL + target_weight · mse / scale², the KL being
-    to the logits of the anchor ("anchor": for the variants alone) or to stored ones of the dense
-    network ("dense": for the anchor too). Distillation counts inside the weighing: a rank without
-    labels has a loss nevertheless.
+    A rank's loss is ce_weight · CE + kl_weight · T² KL + target_weight · mse / scale² +
+    hint_weight · hint loss (``students.nested.hints``), the KL being to the logits of the anchor
+    ("anchor": for the variants alone) or to those of the dense network ("dense": for the anchor
+    too). Distillation counts inside the weighing: a rank without labels has a loss nevertheless.
 
     ``weighing`` is "uncertainty" (the paper's), "clamped" (the same with s kept within
     ``lowest`` to ``highest``), "equal" (all 1), or "log-sum" (the sum of logs of the losses).
@@ -40,6 +40,7 @@ class NestedRecipe:
     temperature: float = 1.0
     target_weight: float = 0.0  # of stored projected features
     scale: float = 1.0  # the one number by which targets are divided
+    hint_weight: float = 0.0  # of what layers of the dense network give on the way
     lowest: float = _LOWEST  # of s, where it is clamped
     highest: float = _HIGHEST
 
@@ -55,15 +56,15 @@ class NestedRecipe:
             raise NestedError(
                 f"temperature and scale must be above 0, got {self.temperature} and {self.scale}"
             )
-        weights = (self.ce_weight, self.kl_weight, self.target_weight)
+        weights = (self.ce_weight, self.kl_weight, self.target_weight, self.hint_weight)
         if not all(weight >= 0 for weight in weights):
             raise NestedError(f"weights of losses must not be below 0, got {weights}")
         if not self.lowest < self.highest:
             raise NestedError(f"s is clamped to a range, got {self.lowest} to {self.highest}")
-        if not (self.ce_weight or self.target_weight or self.kl_of(ANCHOR)):
+        if not (self.ce_weight or self.target_weight or self.hint_weight or self.kl_of(ANCHOR)):
             raise NestedError(
-                "the anchor has nothing to learn from: give ce_weight, target_weight, or kl_weight "
-                "with distill 'dense'"
+                "the anchor has nothing to learn from: give ce_weight, target_weight, hint_weight, "
+                "or kl_weight with distill 'dense'"
             )
 
     def kl_of(self, place: int) -> float:

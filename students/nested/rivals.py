@@ -4,7 +4,7 @@ Each is a copy of the dense network; the network given stays as it is.
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -55,6 +55,27 @@ def first_half(network: nn.Module) -> tuple[nn.Module, str]:
     parent, _, own = name.rpartition(".")
     setattr(made.get_submodule(parent), own, fewer.train(blocks.training))
     return made, name
+
+
+def half_of(network: nn.Module) -> Callable[[str], str]:
+    """Name of a layer -> that of its counterpart in the ``first_half``; "" of one without.
+
+    Of n blocks and k kept, kept block j stands for all up to block (j + 1) n // k - 1 of the whole
+    network and is to give what that one gives (as TinyBERT maps layers, arXiv 1909.10351). Errors
+    as ``first_half``.
+    """
+    name = block_list(network)
+    blocks = [own for own, _ in network.get_submodule(name).named_children()]
+    kept = (len(blocks) + 1) // 2
+    places = {blocks[(j + 1) * len(blocks) // kept - 1]: str(j) for j in range(kept)}
+
+    def counterpart(layer: str) -> str:
+        if not layer.startswith(f"{name}."):
+            return layer
+        block, dot, rest = layer.removeprefix(f"{name}.").partition(".")
+        return f"{name}.{places[block]}{dot}{rest}" if block in places else ""
+
+    return counterpart
 
 
 def block_list(network: nn.Module) -> str:

@@ -1,17 +1,21 @@
 """Training a nested network in the one training loop: several ranks a step, validated at each.
 
 ``RankPasses`` is the loss that ``students.fit`` runs in passes; what it learns of the ranks
-themselves lies in the objective, which is a module beside the network in ``Learning``.
+themselves lies in the objective, which is a module beside the network in ``Learning``. ``Witness``
+is the dense network that is asked of each batch.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from students.nested.calibration import mask_of
 from students.nested.errors import NestedError
+from students.nested.hints import Heard, hearing, hint_loss
 from students.nested.objective import NestedObjective
 from students.nested.ranks import Ranks, ranks, set_rank
 from students.recipe import Evaluation
@@ -32,14 +36,53 @@ class Learning(nn.Module):
 
 
 @final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Witness:
+    """The dense network, asked of each batch: for its logits, and for what its layers give.
+
+    ``spreads`` are those of ``hint_spreads`` of the layers whose outputs are learned; no hints
+    without. ``counterparts`` names, for each of them, the layer of the network that learns.
+    """
+
+    dense: nn.Module
+    spreads: Mapping[str, float] = field(default_factory=dict)
+    counterparts: Mapping[str, str] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def say(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Heard]:
+        """Its logits, and what its layers give on the way."""
+        with hearing(self.dense, self.counterparts) as heard:
+            logits = self.dense(inputs)
+        return logits, heard
+
+    def compared(
+        self,
+        network: nn.Module,
+        forward: Callable[[dict[str, Tensor]], Any],
+        inputs: dict[str, Tensor],
+        wanted: Heard,
+    ) -> dict[str, Any]:
+        """What the network gives by its names, and its hint loss."""
+        with hearing(network, self.counterparts.values()) as found:
+            outputs = forward(inputs)
+        loss = hint_loss(
+            found, wanted, self.spreads, counterparts=self.counterparts, mask=mask_of(inputs)
+        )
+        named = outputs if isinstance(outputs, Mapping) else {"logits": outputs}
+        return {**named, "hints": loss}
+
+
+@final
 class RankPasses:
     """The loss of a step: the network at each rank setting that the step draws.
 
     ``settings`` are ranks for all layers or by their names, the highest first; the first is the
     anchor, which the network is left at. Told of what each rank gave, ``on_figures`` gets the
     setting's place with ``loss``, ``weight`` and the terms, as floats; it waits for the device.
-    ``choose`` sets a setting: of ranks, or of what else a network has several of. ``dense``
-    answers each batch first, and what it says is the target ``logits``.
+    ``choose`` sets a setting: of ranks, or of what else a network has several of. ``witness``
+    answers each batch first: what it says is the target ``logits``, and with its counterparts the
+    outputs, which are logits where they are one tensor, have their hint loss beside them (layers of
+    a compiled network are not heard, and that is refused).
     ``NestedError`` for another number of settings than the objective has.
     """
 
@@ -50,7 +93,7 @@ class RankPasses:
         *,
         on_figures: Callable[[int, int, Mapping[str, float]], None] | None = None,
         choose: Callable[[nn.Module, Any], None] = set_rank,
-        dense: nn.Module | None = None,
+        witness: Witness | None = None,
     ) -> None:
         if len(settings) != learning.objective.count:
             raise NestedError(
@@ -61,7 +104,7 @@ class RankPasses:
         self.settings = tuple(settings)
         self.on_figures = on_figures
         self.choose = choose
-        self.dense = dense
+        self.witness = witness
 
     def gradient(
         self,
@@ -73,15 +116,18 @@ class RankPasses:
         backward: Callable[[Tensor], None],
     ) -> Tensor:
         """As ``students.stepping.Passes`` says."""
-        network = self.learning.network
-        if self.dense is not None:
-            with torch.no_grad():
-                targets = {**targets, "logits": self.dense(inputs)}
+        network, witness = self.learning.network, self.witness
+        heard: Heard = {}
+        if witness is not None:
+            logits, heard = witness.say(inputs)
+            targets = {**targets, "logits": logits}
 
         def call(place: int) -> Any:
             # not within ``using_ranks``: what recomputes in backward needs the rank still
             self.choose(network, self.settings[place])
-            return forward(inputs)
+            if witness is None or not witness.counterparts:
+                return forward(inputs)
+            return witness.compared(network, forward, inputs, heard)
 
         try:
             found = self.learning.objective.step(call, targets, at=at, backward=backward)

@@ -1,0 +1,313 @@
+"""Hints: the loss by hand, what is heard and what is not, and a training that learns from them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from students.nested import (
+    CalibrationError,
+    Learning,
+    NestedError,
+    NestedObjective,
+    NestedRecipe,
+    RankPasses,
+    Witness,
+    hint_loss,
+    hint_spreads,
+    nest,
+    set_rank,
+)
+from students.nested.hints import hearing
+from students.nested.rivals import first_half, half_of
+
+SETTINGS = (8, 4, 1)
+LAYERS = ("first", "second")
+PARTS = ("weight", "bias")
+
+
+class Plain(nn.Module):
+    """Three linear layers over tokens, and their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 12), nn.Linear(12, 8)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, prepared: Mapping[str, Tensor]) -> Tensor:
+        rows = self.second(torch.tanh(self.first(prepared["rows"])))
+        found: Tensor = self.last(torch.tanh(rows).mean(dim=1))
+        return found
+
+
+def plain() -> Plain:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Plain()
+
+
+def batch(rows: int = 6) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.ones(rows, 5, dtype=torch.int64)
+    mask[0, 3:] = 0
+    return {"rows": torch.randn(rows, 5, 8, generator=generator), "attention_mask": mask}
+
+
+def outputs(network: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """By the layers' own products."""
+    rows = inputs["rows"].numpy().astype(np.float64)
+    first, second = (
+        [network.get_parameter(f"{name}.{part}").detach().double().numpy() for part in PARTS]
+        for name in LAYERS
+    )
+    middle = rows @ first[0].T + first[1]
+    return {"first": middle, "second": np.tanh(middle) @ second[0].T + second[1]}
+
+
+# --- the loss -------------------------------------------------------------------------------------
+
+
+def test_the_spread_is_the_variance_of_what_the_mask_does_not_hide() -> None:
+    network, inputs = plain(), batch()
+    kept = inputs["attention_mask"].bool().numpy()
+    found = hint_spreads(network, LAYERS, [(inputs,), (batch(3),)])
+    for name in LAYERS:
+        rows = np.concatenate(
+            [outputs(network, inputs)[name][kept], outputs(network, batch(3))[name][_mask(3)]]
+        )
+        assert found[name] == pytest.approx(rows.var(axis=0).mean(), rel=1e-5)
+
+
+def _mask(rows: int) -> np.ndarray:
+    return batch(rows)["attention_mask"].bool().numpy()
+
+
+def test_a_convolution_is_spread_about_the_mean_of_each_channel() -> None:
+    convolution = nn.Conv2d(3, 4, 3)
+    with torch.no_grad():
+        convolution.get_parameter("bias").copy_(torch.tensor([100.0, 0.0, -50.0, 7.0]))
+    network, images = nn.Sequential(convolution), torch.randn(5, 3, 6, 6)
+    given = convolution(images).detach().double().movedim(1, -1).reshape(-1, 4).numpy()
+    found = hint_spreads(network, ["0"], [images])
+    assert found["0"] == pytest.approx(given.var(axis=0).mean(), rel=1e-4)
+
+
+def test_the_loss_is_the_mean_of_squares_over_the_spread_by_hand() -> None:
+    """(1² + 3²) / 2 / 2 = 2.5 of the one layer, 4² / 8 = 2 of the other."""
+    found = {"a": [torch.tensor([[1.0, 0.0]])], "z": [torch.tensor([[4.0]])]}
+    wanted = {"a": [torch.tensor([[0.0, 3.0]])], "b": [torch.tensor([[0.0]])]}
+    loss = hint_loss(found, wanted, {"a": 2.0, "b": 8.0}, counterparts={"a": "a", "b": "z"})
+    assert float(loss) == pytest.approx((2.5 + 2.0) / 2)
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["tokens", "flattened"])
+def test_padded_tokens_have_no_say_in_the_loss(flat: bool) -> None:
+    mask = batch()["attention_mask"].bool()
+    given = torch.randn(6, 5, 2)
+    wild = torch.where(mask[..., None], given + 2.0, torch.tensor(1e6))
+    if flat:
+        given, wild = given.reshape(-1, 2), wild.reshape(-1, 2)
+    loss = hint_loss({"a": [wild]}, {"a": [given]}, {"a": 1.0}, counterparts={"a": "a"}, mask=mask)
+    assert float(loss) == pytest.approx(4.0, rel=1e-5)
+
+
+def test_outputs_of_rows_count_whole_beside_a_mask_of_tokens() -> None:
+    mask = batch()["attention_mask"].bool()
+    loss = hint_loss(
+        {"a": [torch.ones(6, 5)]}, {"a": [torch.zeros(6, 5)]}, {"a": 1.0},
+        counterparts={"a": "a"}, mask=mask,
+    )  # fmt: skip
+    assert float(loss) == 1.0
+
+
+def test_a_network_loses_nothing_to_itself_and_more_the_lower_its_rank() -> None:
+    dense, inputs = plain(), batch(40)
+    spreads = hint_spreads(dense, LAYERS, [(inputs,)])
+    network = plain()
+    nest(network, include=list(LAYERS), init="whitened", calibration=[(inputs,)])
+    witness = Witness(dense=dense, spreads=spreads, counterparts={n: n for n in LAYERS})
+    losses = []
+    for rank in SETTINGS:
+        set_rank(network, rank)
+        _, heard = witness.say(inputs)
+        losses.append(witness.compared(network, network, inputs, heard)["hints"].item())
+    assert losses[0] == pytest.approx(0.0, abs=1e-9)
+    assert losses[0] < losses[1] < losses[2] < 1.0
+
+
+# --- a step ---------------------------------------------------------------------------------------
+
+
+def _learning(**changes: Any) -> Learning:
+    network = plain()
+    nest(network, include=list(LAYERS))
+    told: dict[str, Any] = {"weighing": "equal", "sampling": "sandwich", "hint_weight": 3.0}
+    objective = NestedObjective(NestedRecipe(**(told | changes)), count=3, steps=9, seed=1)
+    return Learning(network, objective)
+
+
+def _witness() -> Witness:
+    dense = plain().requires_grad_(False)
+    spreads = hint_spreads(dense, LAYERS, [(batch(20),)])
+    return Witness(dense=dense, spreads=spreads, counterparts={n: n for n in LAYERS})
+
+
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def test_the_gradient_is_that_of_labels_and_of_three_times_the_hints() -> None:
+    """Of every rank drawn; by the layers' own outputs, without hooks."""
+    one, witness, inputs = _learning(), _witness(), batch()
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    told: list[tuple[int, int, Mapping[str, float]]] = []
+    passes = RankPasses(one, SETTINGS, witness=witness, on_figures=lambda *seen: told.append(seen))
+    found = passes.gradient(one, inputs, {"labels": labels}, at=4, backward=_backward)
+    gradient = [p.grad.clone() for p in one.network.parameters() if p.grad is not None]
+    one.zero_grad()
+    kept, total = inputs["attention_mask"].bool(), torch.zeros(())
+    dense: Any = witness.dense
+    network: Any = one.network
+    for rank in SETTINGS:
+        set_rank(network, rank)
+        aim = dense.first(inputs["rows"])
+        first = network.first(inputs["rows"])
+        second = network.second(torch.tanh(first))
+        hints = (first - aim)[kept].square().mean() / witness.spreads["first"] + (
+            second - dense.second(torch.tanh(aim))
+        )[kept].square().mean() / witness.spreads["second"]
+        logits = network.last(torch.tanh(second).mean(dim=1))
+        loss = nn.functional.cross_entropy(logits, labels) + 3.0 * hints / 2
+        _backward(loss)
+        total += loss.detach()
+    torch.testing.assert_close(found, total)
+    plainly = [p.grad for p in one.network.parameters() if p.grad is not None]
+    torch.testing.assert_close(gradient, plainly)
+    assert [(at, place) for at, place, _ in told] == [(4, 0), (4, 1), (4, 2)]
+    for _, _, figures in told:
+        assert sorted(figures) == ["cross_entropy", "hints", "loss", "weight"]
+        both = figures["cross_entropy"] + 3.0 * figures["hints"]
+        assert figures["loss"] == pytest.approx(both, rel=1e-5)
+    assert not any(module._forward_hooks for module in one.modules())
+    assert not any(module._forward_hooks for module in dense.modules())
+
+
+def test_hints_alone_bring_a_low_rank_nearer_to_the_dense_network() -> None:
+    """Without a label and without a logit."""
+    one, witness, inputs = _learning(ce_weight=0.0), _witness(), batch(64)
+    passes = RankPasses(one, SETTINGS, witness=witness)
+    optimizer = torch.optim.Adam(one.network.parameters(), lr=0.01)
+
+    def distance() -> float:
+        set_rank(one.network, 4)
+        with torch.no_grad():
+            return float((one.network(inputs) - witness.dense(inputs)).square().mean())
+
+    before = distance()
+    for step in range(40):
+        optimizer.zero_grad()
+        passes.gradient(one, inputs, {}, at=step, backward=_backward)
+        optimizer.step()
+    assert distance() < before / 2
+
+
+def test_a_network_of_parts_by_name_has_its_hints_beside_them() -> None:
+    witness, inputs = _witness(), batch()
+    _, heard = witness.say(inputs)
+    network = plain()
+
+    def forward(prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"logits": network(prepared), "rows": prepared["rows"]}
+
+    found = witness.compared(network, forward, inputs, heard)
+    assert sorted(found) == ["hints", "logits", "rows"]
+    assert found["hints"].item() == 0.0
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_a_layer_that_is_not_there_is_named() -> None:
+    said = "no layer is called 'third'"
+    with pytest.raises(NestedError, match=said), hearing(plain(), ["third"]):
+        pass
+
+
+def test_a_compiled_network_that_is_not_heard_is_refused() -> None:
+    """As of a graph made before: its layers' own calls never happen."""
+    one, witness, inputs = _learning(), _witness(), batch()
+    logits = one(inputs).detach()
+    with pytest.raises(NestedError, match=r"first gave nothing and first of the dense network \("):
+        RankPasses(one, SETTINGS, witness=witness).gradient(
+            lambda _: logits, inputs, {"labels": torch.zeros(6).long()}, at=0, backward=_backward
+        )
+    assert not any(module._forward_hooks for module in one.modules())
+
+
+def test_hints_of_no_layer_are_refused() -> None:
+    with pytest.raises(NestedError, match="there is no layer to learn them"):
+        hint_loss({}, {}, {}, counterparts={})
+
+
+def test_one_tensor_cannot_be_logits_and_hints() -> None:
+    one = _learning()
+    with pytest.raises(NestedError, match="more than one of rows, logits and hints"):
+        RankPasses(one, SETTINGS).gradient(
+            one, batch(), {"labels": torch.zeros(6).long()}, at=0, backward=_backward
+        )
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_layer_that_always_gives_the_same_is_named(value: float) -> None:
+    network = plain()
+    with torch.no_grad():
+        network.second.weight.fill_(value)
+    with pytest.raises(CalibrationError, match="second: it gives the same, or NaN"):
+        hint_spreads(network, LAYERS, [(batch(),)])
+
+
+def test_no_batches_and_a_layer_out_of_reach_are_refused() -> None:
+    with pytest.raises(CalibrationError, match="there are no calibration batches"):
+        hint_spreads(plain(), LAYERS, [])
+    network = nn.ModuleDict({"used": nn.Linear(2, 2), "spare": nn.Linear(2, 2)})
+    network.forward = lambda rows: network["used"](rows)
+    with pytest.raises(CalibrationError, match="spare: no calibration batch reaches"):
+        hint_spreads(network, ["used", "spare"], [torch.randn(3, 2)])
+
+
+def test_a_weight_below_zero_is_refused() -> None:
+    with pytest.raises(NestedError, match="weights of losses must not be below 0"):
+        NestedRecipe(hint_weight=-1.0)
+
+
+# --- half of the layers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("blocks", "pairs"),
+    [
+        (4, {"1": "0", "3": "1"}),
+        (5, {"0": "0", "2": "1", "4": "2"}),
+        (6, {"1": "0", "3": "1", "5": "2"}),
+    ],
+)
+def test_kept_blocks_stand_for_those_up_to_their_own(blocks: int, pairs: dict[str, str]) -> None:
+    network = nn.ModuleDict(
+        {
+            "stem": nn.Linear(3, 3),
+            "blocks": nn.Sequential(*(nn.Sequential(nn.Linear(3, 3)) for _ in range(blocks))),
+        }
+    )
+    made, name = first_half(network)
+    counterpart = half_of(network)
+    found = {str(at): counterpart(f"blocks.{at}.0") for at in range(blocks)}
+    assert found == {
+        str(at): f"blocks.{pairs[str(at)]}.0" if str(at) in pairs else "" for at in range(blocks)
+    }
+    assert name == "blocks"
+    assert sorted(pairs.values()) == [own for own, _ in made.get_submodule(name).named_children()]
+    assert counterpart("stem") == "stem"
+    assert counterpart("blocksmith.0") == "blocksmith.0"
