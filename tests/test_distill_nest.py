@@ -182,9 +182,10 @@ def test_taught_from_views_it_learns_each_beside_the_dense_network_s_answer(
         assert batch.targets["labels"].tolist() == split.labels[rows // 2].tolist()
         assert batch.targets.keys() == {"labels"}  # no logits of other pixels
     if objective != "dense":
-        assert given["dense"] is None
+        assert given["witness"] is None
         return
-    dense = given["dense"]
+    assert not given["witness"].counterparts
+    dense = given["witness"].dense
     assert not dense.training
     assert same(dense.state_dict(), whole.network.state_dict())  # not what was cut and taught
 
@@ -198,6 +199,45 @@ def test_taught_from_views_and_interrupted_it_goes_on_to_the_same_weights(tmp_pa
     nested(image_subject(), tmp_path / "cut", **told)
     nested(image_subject(), tmp_path / "whole", **told)
     assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("told", [{}, {"distill": "dense", "augment": "crop"}], ids=["", "views"])
+def test_hints_are_of_the_dense_network_s_own_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+) -> None:
+    """Of those that are nested; it is asked of each batch, so that no logits of it are kept."""
+    given: dict[str, Any] = {}
+
+    def spied(network: Any, lessons: Any, **arguments: Any) -> Any:
+        given.update(arguments)
+        return teach_settings(network, lessons, **arguments)
+
+    monkeypatch.setattr(stage, "teach_settings", spied)
+    whole = image_subject()
+    nested(image_subject(), tmp_path, hint_weight=2.0, **told)
+    layers = {layer.name for layer in n.read_nested(tmp_path / "nested.safetensors").surgery.layers}
+    witness = given["witness"]
+    assert witness.counterparts == {name: name for name in layers}
+    assert witness.spreads.keys() == layers
+    assert same(witness.dense.state_dict(), whole.network.state_dict())
+    assert not witness.dense.training
+    train = given["train"]
+    batch = next(train.feed.batches([train.order(1)[0]]))
+    assert batch.targets.keys() == {"labels"}
+    assert given["objective"].hint_weight == 2.0
+
+
+def test_with_hints_and_interrupted_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"hint_weight": 2.0, "distill": "dense"}
+    with pytest.raises(KeyboardInterrupt):
+        nested(image_subject(), tmp_path / "cut", progress=Listener("epoch 1"), **told)
+    with pytest.raises(CheckpointError, match=r"made with hint_weight = 2\.0, now it is none"):
+        nested(image_subject(), tmp_path / "cut", distill="dense")
+    nested(image_subject(), tmp_path / "cut", **told)
+    nested(image_subject(), tmp_path / "whole", **told)
+    nested(image_subject(), tmp_path / "plain", distill="dense")
+    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert not same(weights(tmp_path / "cut"), weights(tmp_path / "plain"))
 
 
 CHILD = """
@@ -307,6 +347,8 @@ def test_a_nested_student_learns_stored_rows_without_labels_or_teacher(tmp_path:
     stored = stored_rows(store, split)
     with pytest.raises(StageError, match=r"leave out nest\.augment"):
         nested(subject, tmp_path / "n", stored=stored, augment="crop")
+    with pytest.raises(StageError, match=r"leave out nest\.hint_weight"):
+        nested(subject, tmp_path / "n", stored=stored, hint_weight=1.0)
     np.testing.assert_array_equal(stored.rows(np.arange(len(split))).numpy(), rows)
     found = nested(
         subject, tmp_path / "n", stored=stored, distill="none", epochs=6, learning_rate=1e-2

@@ -129,7 +129,7 @@ def _nesting(opened: Opened, lesson: "Lesson", settings: StudentConfig) -> NestC
     from students import build
     from students.nested import PRESETS, holds_a_matrix, select
 
-    _check_views(opened.config, opened.dataset.modality)
+    _check_nesting(opened.config, opened.dataset.modality)
     network = build(blueprint_of(opened.dataset, lesson, settings))
     layers = [(name, layer) for name, layer in network.named_modules() if holds_a_matrix(layer)]
     nest = opened.config.nest
@@ -167,18 +167,20 @@ def lesson_of(opened: Opened, *, progress: Progress) -> "tuple[Lesson, StudentCo
     return lesson, settings
 
 
-def _check_views(config: Config, modality: str) -> None:
-    """Refuse views that a student cannot learn once it is nested."""
+def _check_nesting(config: Config, modality: str) -> None:
+    """Refuse what a student cannot learn once it is nested."""
     from distill.augmentations import check_augmentation
 
-    if not config.nest.augment:
-        return
-    check_augmentation(config.nest.augment, modality)
-    if config.student.way == SUBSPACE:
+    asked = []
+    if config.nest.augment:
+        check_augmentation(config.nest.augment, modality)
+        asked.append("nest.augment asks for views of them")
+    if config.nest.hint_weight:
+        asked.append("nest.hint_weight for what the student gave before")
+    if asked and config.student.way == SUBSPACE:
         raise UserError(
             "once nested, the student learns the projected rows of the examples as they are, and "
-            "nest.augment asks for views of them: leave it out, or teach by another --way than "
-            f"{SUBSPACE}"
+            f"{' and '.join(asked)}: leave that out, or teach by another --way than {SUBSPACE}"
         )
 
 
@@ -187,7 +189,7 @@ def check_student(config: Config, modality: str) -> None:
     from students import StudentError, UnknownStudentError, build_student
 
     if is_nested(config.student):
-        _check_views(config, modality)
+        _check_nesting(config, modality)
     settings = network_of(config.student)
     if settings.name == AUTO_STUDENT:  # chosen when the teacher's cost is known
         return

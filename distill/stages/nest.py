@@ -99,6 +99,8 @@ def nest(
     """
     if stored is not None and settings.augment:
         raise StageError("stored rows are of the examples as they are: leave out nest.augment")
+    if stored is not None and settings.hint_weight:
+        raise StageError("stored rows are learned alone: leave out nest.hint_weight")
     splits = _labelled(dataset)
     made_by = _made_by(subject, dataset, settings, stored)
     with set_aside(folder, wanted=overwrite):
