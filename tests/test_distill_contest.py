@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from distill import classroom
 from distill.classroom import Classroom
 from distill.contest import Runner, Spot
 from distill.contest_answers import RECORD, answers_of
 from distill.contestants import RIVALS, Ground, Many, Nested, dense_of, why_not
 from distill.contestants.ground import choose_nothing
 from distill.frontiers import spread
-from distill.rank_lessons import objective_for
+from distill.rank_lessons import objective_for, teach_settings
 from distill.stopwatch import LEAST, WARM_UP, interleaved
 from students import CheckpointError
 from students.nested import NestedRecipe, count_flops, nest
@@ -180,6 +181,56 @@ def test_teaching_makes_a_network_better_at_all_it_is_taught_at(tmp_path: Path) 
     for place, spot in enumerate(runner.spots):
         assert after[place] > before[place] + 0.2 or not spot.trained
     assert result.history[-1]["step"] == 3 * 7
+
+
+HINTED = tuple(f"blocks.{block}.mlp.{layer}" for block in (0, 1) for layer in ("fc1", "fc2"))
+HINTS = NestedRecipe(weighing="equal", sampling="sandwich", distill="anchor", hint_weight=2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "heard"),
+    [
+        ("nested", {layer: layer for layer in HINTED}),
+        ("one-rank", {layer: layer for layer in HINTED}),
+        ("longer", {layer: layer for layer in HINTED}),
+        # hidden units in another order, and fewer of them, are no outputs to compare
+        ("width", {layer: layer for layer in HINTED if layer.endswith("fc2")}),
+        ("half", {f"blocks.1.mlp.{layer}": f"blocks.0.mlp.{layer}" for layer in ("fc1", "fc2")}),
+    ],
+)
+def test_all_that_learn_hear_what_the_dense_layers_give(
+    name: str, heard: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def spied(network: Any, lessons: Any, **arguments: Any) -> Any:
+        given.update(arguments)
+        return teach_settings(network, lessons, **arguments)
+
+    monkeypatch.setattr(classroom, "teach_settings", spied)
+    one, base = room(objective=HINTS, hinted=HINTED), ground()
+    contestant = Nested(ground=base, seeds=2) if name == "nested" else RIVALS[name](base, MANY)
+    result = one.teach(contestant.runner(contestant.parts()[0], 1), 1, tmp_path, made_by={})
+    witness = given["witness"]
+    assert witness.counterparts == heard
+    assert witness.dense is one.dense
+    assert witness.spreads == one.spreads
+    batch = next(given["train"].feed.batches([np.arange(4)]))
+    assert batch.targets.keys() == {"labels"}  # the dense network answers beside
+    losses = [entry["loss"] for entry in result.history]
+    assert losses[-1] < losses[0]
+
+
+def test_a_network_without_such_layers_learns_the_rest(tmp_path: Path) -> None:
+    """Of widths, whose hidden units alone were to be heard: as if no hints were asked for."""
+    found = []
+    for hints in (HINTS, dataclasses.replace(HINTS, hint_weight=0.0)):
+        runner = RIVALS["width"](ground(), MANY).runner("", 0)
+        one = room(objective=hints, hinted=HINTED[:1])
+        one.teach(runner, 0, tmp_path / str(hints.hint_weight), made_by={})
+        found.append(runner.network.state_dict())
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=0, atol=0)
 
 
 def accuracies(one: Classroom, runner: Runner) -> list[float]:
