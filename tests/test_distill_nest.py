@@ -201,7 +201,11 @@ def test_taught_from_views_and_interrupted_it_goes_on_to_the_same_weights(tmp_pa
     assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("told", [{}, {"distill": "dense", "augment": "crop"}], ids=["", "views"])
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"distill": "dense"}, {"distill": "dense", "augment": "crop"}],
+    ids=["anchor", "dense", "views"],
+)
 def test_hints_are_of_the_dense_network_s_own_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
 ) -> None:
