@@ -8,6 +8,7 @@ import argparse
 import re
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import distill
 from benchmarks.study.common import RESULTS, ROOT, RUNS, extracted
@@ -41,13 +42,7 @@ def main() -> None:
     parser.add_argument("--rivals", default="svd,whitened,one-rank,width,half,longer")
     parser.add_argument("--nest-only", action="store_true", help="read no test row")
     asked = parser.parse_args()
-    setting, bars = SETTINGS[asked.name], Bars(verbose=False, quiet=False)
-    taught = extracted(setting.teacher, epochs=setting.epochs)
-    run = RUNS / "nested" / asked.name
-    if not run.exists():  # beside the run whose features others read
-        run.mkdir(parents=True)
-        shutil.copy(taught / "config.toml", run / "config.toml")
-        shutil.copytree(taught / "teacher", run / "teacher")
+    run, bars = prepared(asked.name, into=asked.name), Bars(verbose=False, quiet=False)
     config = ROOT / "configs" / f"nested-{asked.name}.toml"
     found = distill.nest(run, config=config, progress=bars)
     for point in found.points:
@@ -70,6 +65,17 @@ def main() -> None:
         f"{page.rstrip()}\n\n{command} --rival-seeds {asked.rival_seeds} --rivals "
         f"{asked.rivals}`, two CPU cores.\n"
     )
+
+
+def prepared(name: str, *, into: str) -> Path:
+    """A run of the fine-tuned teacher of a setting, beside the one whose features others read."""
+    setting, run = SETTINGS[name], RUNS / "nested" / into
+    taught = extracted(setting.teacher, epochs=setting.epochs)
+    if not run.exists():
+        run.mkdir(parents=True)
+        shutil.copy(taught / "config.toml", run / "config.toml")
+        shutil.copytree(taught / "teacher", run / "teacher")
+    return run
 
 
 if __name__ == "__main__":

@@ -1,0 +1,136 @@
+"""What each choice of `distill nest` is worth: one changed at a time, on validation rows alone.
+
+``python -m benchmarks.study.nested_ablations NAME`` for a network of ``nested_frontier``;
+``--epochs`` says how long each is taught, ``--only`` which. Whatever ends it, it goes on, and the
+page has what is finished.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import distill
+from benchmarks.study.common import ROOT, points, table, write
+from benchmarks.study.nested_frontier import SETTINGS, prepared
+from distill.bars import Bars
+from distill.findings import Nested, NestedPoint
+from distill.nested_students import load_nested_student
+from distill.runs import recall
+from students.nested import dense_costs, nested_layers
+
+BUDGETS = (0.5, 0.35)
+TOKENS = 10  # of the text that FLOPs are counted at
+ONE_RANK = "one rank for all layers"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as configured": {},
+    ONE_RANK: {},
+    "plain SVD start": {"init": "svd"},
+    "paper's objective": {"weighing": "uncertainty", "sampling": "widening", "distill": "none"},
+    "labels alone, equal weights": {"distill": "none"},
+    "hints": {"hint_weight": 5.0},
+    "gauge forms": {"gauges": True},
+}
+
+
+def main() -> None:
+    """Nest each variant, then one page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=SETTINGS)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--only", default=",".join(VARIANTS))
+    asked = parser.parse_args()
+    run = prepared(asked.name, into=f"{asked.name}-ablations")
+    for variant in asked.only.split(","):
+        told = VARIANTS[variant]
+        if variant == ONE_RANK:
+            told = {"ranks": _alike(run), "floor": 0.0}
+        else:
+            told = {**told, "budgets": list(BUDGETS)}
+        found = distill.nest(
+            run,
+            config=ROOT / "configs" / f"nested-{asked.name}.toml",
+            name=_slug(variant),
+            epochs=asked.epochs,
+            progress=Bars(verbose=False, quiet=False),
+            **told,
+        )
+        for point in found.points:
+            print(f"{variant}, {point.share:.3f}: {point.untaught:.4f} -> {point.accuracy:.4f}")
+    _page(asked.name, run, asked.epochs)
+
+
+def _slug(variant: str) -> str:
+    return variant.replace(",", "").replace("'", "").replace(" ", "-")
+
+
+@torch.no_grad()
+def _alike(run: Path) -> list[int]:
+    """The full rank, and the most that all layers alike may have at each budget that is taught."""
+    folder = run / "nested" / _slug("as configured")
+    found = recall(folder / "nested.json", Nested)
+    if found is None:
+        sys.exit("the variant as configured comes first")
+    network = load_nested_student(folder).network
+    kinds = ("input_ids", "attention_mask", "token_type_ids")
+    one = {kind: torch.full((1, TOKENS), int(kind != "token_type_ids")) for kind in kinds}
+    costs, layers = dense_costs(network, (one,)), nested_layers(network)
+    full = max(layer.full_rank for layer in layers.values())
+    ranks = [full]
+    for point in found.points:
+        within = [
+            rank
+            for rank in range(8, full, 8)
+            if costs.share({n: min(rank, each.full_rank) for n, each in layers.items()})
+            <= point.share
+        ]
+        ranks.extend(within[-1:])
+    return sorted(set(ranks), reverse=True)
+
+
+def _page(name: str, run: Path, epochs: int) -> None:
+    rows, dense = [], 0.0
+    for variant in VARIANTS:
+        found = recall(run / "nested" / _slug(variant) / "nested.json", Nested)
+        if found is None or found.epochs != epochs:
+            continue
+        dense = found.dense_accuracy
+        cells = [variant]
+        for budget in (1.0, *BUDGETS, 0.0):
+            point = _at(found, budget)
+            cells += [
+                f"{100 * point.share:.1f}",
+                points(point.untaught, float("nan")),
+                points(point.accuracy, float("nan")),
+            ]
+        rows.append(cells)
+    header = ["changed"] + [
+        f"{what}, {where}"
+        for where in ("whole", *(f"within {100 * b:.0f} %" for b in BUDGETS), "least")
+        for what in ("FLOPs %", "before", "taught")
+    ]
+    told = (
+        f"Validation accuracy in per cent, one seed; {epochs} epochs each. The dense network: "
+        f"{100 * dense:.1f}. Of the settings in `configs/nested-{name}.toml` one is changed in "
+        "each row; what both budgets pay for is taught. No test row is read.\n"
+    )
+    write(
+        f"nested-{name}-ablations",
+        f"What each choice of nesting is worth: {name}",
+        told,
+        table(header, rows),
+        command=f"nested_ablations {name} --epochs {epochs}",
+    )
+
+
+def _at(found: Nested, budget: float) -> NestedPoint:
+    """The dearest point within the budget; the cheapest of all where there is none."""
+    ordered = sorted(found.points, key=lambda point: point.share)
+    within = [point for point in ordered if point.share <= budget + 1e-6]
+    return within[-1] if within else ordered[0]
+
+
+if __name__ == "__main__":
+    main()
