@@ -286,28 +286,41 @@ def test_a_weight_below_zero_is_refused() -> None:
 # --- half of the layers ---------------------------------------------------------------------------
 
 
+class Deep(nn.Module):
+    """A stem and a list of blocks; the first block may be wider inside."""
+
+    def __init__(self, blocks: int, *, first: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Linear(3, 3)
+        inner = [first, *[4] * (blocks - 1)]
+        self.blocks = nn.Sequential(
+            *(nn.Sequential(nn.Linear(3, width), nn.Linear(width, 3)) for width in inner)
+        )
+        self.blocksmith = nn.Linear(3, 2)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        found: Tensor = self.blocksmith(self.blocks(self.stem(rows)))
+        return found
+
+
 @pytest.mark.parametrize(
     ("blocks", "pairs"),
-    [
-        (4, {"1": "0", "3": "1"}),
-        (5, {"0": "0", "2": "1", "4": "2"}),
-        (6, {"1": "0", "3": "1", "5": "2"}),
-    ],
+    [(4, {1: 0, 3: 1}), (5, {0: 0, 2: 1, 4: 2}), (6, {1: 0, 3: 1, 5: 2})],
 )
-def test_kept_blocks_stand_for_those_up_to_their_own(blocks: int, pairs: dict[str, str]) -> None:
-    network = nn.ModuleDict(
-        {
-            "stem": nn.Linear(3, 3),
-            "blocks": nn.Sequential(*(nn.Sequential(nn.Linear(3, 3)) for _ in range(blocks))),
-        }
-    )
-    made, name = first_half(network)
-    counterpart = half_of(network)
-    found = {str(at): counterpart(f"blocks.{at}.0") for at in range(blocks)}
-    assert found == {
-        str(at): f"blocks.{pairs[str(at)]}.0" if str(at) in pairs else "" for at in range(blocks)
+def test_kept_blocks_stand_for_those_up_to_their_own(blocks: int, pairs: dict[int, int]) -> None:
+    network = Deep(blocks)
+    found = half_of(network, torch.randn(2, 3))
+    inner = {
+        f"blocks.{whole}.{layer}": f"blocks.{half}.{layer}"
+        for whole, half in pairs.items()
+        for layer in (0, 1)
     }
-    assert name == "blocks"
-    assert sorted(pairs.values()) == [own for own, _ in made.get_submodule(name).named_children()]
-    assert counterpart("stem") == "stem"
-    assert counterpart("blocksmith.0") == "blocksmith.0"
+    assert found == {"stem": "stem", **inner, "blocksmith": "blocksmith"}
+    kept = [own for own, _ in first_half(network)[0].get_submodule("blocks").named_children()]
+    assert kept == [str(half) for half in pairs.values()]
+
+
+def test_layers_of_another_shape_have_no_counterpart() -> None:
+    found = half_of(Deep(4, first=5), torch.randn(2, 3))
+    assert "blocks.1.0" not in found
+    assert found["blocks.1.1"] == "blocks.0.1"

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import final
 
 from distill.contest import Contestant
@@ -48,13 +49,17 @@ def _width(ground: Ground, many: Many) -> Contestant:
 
 
 def _half(ground: Ground, many: Many) -> Contestant:
+    @cache
+    def pairs() -> dict[str, str]:
+        return half_of(ground.dense, ground.example)
+
     return Whole(
         ground=ground,
         name="half",
         about="the first half of the layers, taught as all others",
         build=lambda dense: first_half(dense)[0],
         seeds=many.seeds,
-        counterpart=half_of(ground.dense),
+        counterpart=lambda layer: pairs().get(layer, ""),
     )
 
 

@@ -69,6 +69,23 @@ def hint_spreads(
     return {name: spread.value(name) for name, spread in spreads.items()}
 
 
+@torch.no_grad()
+def comparable(
+    dense: nn.Module, network: nn.Module, pairs: Mapping[str, str], batch: Any
+) -> dict[str, str]:
+    """Those pairs of a layer of the one network and one of the other that give the same shapes."""
+    shapes = []
+    for one, layers in ((dense, pairs.keys()), (network, pairs.values())):
+        with in_evaluation(one), hearing(one, layers) as heard:
+            call(one, batch)
+        shapes.append({name: [tuple(y.shape) for y in given] for name, given in heard.items()})
+    return {
+        name: own
+        for name, own in pairs.items()
+        if shapes[0][name] and shapes[0][name] == shapes[1][own]
+    }
+
+
 @final
 class _Spread:
     """Sums over rows of d numbers, and of their squares."""

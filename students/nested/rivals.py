@@ -4,12 +4,14 @@ Each is a copy of the dense network; the network given stays as it is.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from students.nested.errors import SurgeryError
+from students.nested.hints import comparable
+from students.nested.kinds import KINDS
 from students.nested.materialise import materialise
 from students.nested.surgery import nest
 
@@ -57,25 +59,30 @@ def first_half(network: nn.Module) -> tuple[nn.Module, str]:
     return made, name
 
 
-def half_of(network: nn.Module) -> Callable[[str], str]:
-    """Name of a layer -> that of its counterpart in the ``first_half``; "" of one without.
+def half_of(network: nn.Module, batch: Any) -> dict[str, str]:
+    """Layers of the network and their counterparts in its ``first_half``, by name.
 
     Of n blocks and k kept, kept block j stands for all up to block (j + 1) n // k - 1 of the whole
-    network and is to give what that one gives (as TinyBERT maps layers, arXiv 1909.10351). Errors
-    as ``first_half``.
+    network and is to give what that one gives (as TinyBERT maps layers, arXiv 1909.10351). Layers
+    that give other shapes there for this ``batch``, as where a block narrows, have none. Errors as
+    ``first_half``.
     """
-    name = block_list(network)
+    half, name = first_half(network)
     blocks = [own for own, _ in network.get_submodule(name).named_children()]
-    kept = (len(blocks) + 1) // 2
-    places = {blocks[(j + 1) * len(blocks) // kept - 1]: str(j) for j in range(kept)}
-
-    def counterpart(layer: str) -> str:
-        if not layer.startswith(f"{name}."):
-            return layer
-        block, dot, rest = layer.removeprefix(f"{name}.").partition(".")
-        return f"{name}.{places[block]}{dot}{rest}" if block in places else ""
-
-    return counterpart
+    kept = [own for own, _ in half.get_submodule(name).named_children()]
+    stands = {blocks[(at + 1) * len(blocks) // len(kept) - 1]: own for at, own in enumerate(kept)}
+    there = {own for own, _ in half.named_modules()}
+    pairs = {}
+    for layer, module in network.named_modules():
+        if not isinstance(module, KINDS):
+            continue
+        own = layer
+        if layer.startswith(f"{name}."):
+            block, dot, rest = layer.removeprefix(f"{name}.").partition(".")
+            own = f"{name}.{stands[block]}{dot}{rest}" if block in stands else ""
+        if own in there:
+            pairs[layer] = own
+    return comparable(network, half, pairs, batch)
 
 
 def block_list(network: nn.Module) -> str:
