@@ -6,6 +6,7 @@ it. Whatever ends it, it goes on.
 
 import argparse
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def main() -> None:
     command = f"`python -m benchmarks.study.nested_frontier {asked.name} --seeds {asked.seeds}"
     (RESULTS / f"nested-{asked.name}.md").write_text(
         f"{page.rstrip()}\n\n{command} --rival-seeds {asked.rival_seeds} --rivals "
-        f"{asked.rivals}`, two CPU cores.\n"
+        f"{shlex.quote(asked.rivals)}`, two CPU cores.\n"
     )
 
 
