@@ -1,6 +1,7 @@
-"""Progress on a terminal: bars with rate and time left on stderr, plain lines elsewhere."""
+"""Progress on stderr: bars with rate and time left on a terminal, a line a minute elsewhere."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from distill.progress import shortly
+
+EVERY = 60.0  # seconds between lines where there is no terminal
 
 
 class RateColumn(ProgressColumn):
@@ -44,6 +49,41 @@ class Bar:
         self._bars.update(self._task, words=text)
 
 
+class Lines:
+    """One open bar where nobody watches: a line of text each ``EVERY`` seconds, none before."""
+
+    def __init__(self, write: Callable[[str], None], label: str, *, total: int, unit: str) -> None:
+        self._write = write
+        self._label = label
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._first = 0  # what the first call brings may be all that an earlier run had done
+        self._words = ""
+        self._begun = self._last = time.monotonic()
+
+    def __call__(self, advance: int) -> None:
+        """Forward by so many units."""
+        now = time.monotonic()
+        if not self._done:
+            self._first, self._begun = advance, now
+        self._done += advance
+        if now - self._last < EVERY or self._done == self._first:
+            return
+        self._last = now
+        rate = (self._done - self._first) / (now - self._begun)
+        left = shortly(max(0, self._total - self._done) / rate)
+        words = f", {self._words}" if self._words else ""
+        self._write(
+            f"{self._label}: {self._done:,} of {self._total:,} {self._unit}, "
+            f"{rate:,.3g} {self._unit}/s, about {left} left{words}"
+        )
+
+    def show(self, text: str) -> None:
+        """Words at the end of the lines, until others come."""
+        self._words = text
+
+
 class Bars:
     """``distill.progress.Progress`` for people."""
 
@@ -54,9 +94,12 @@ class Bars:
 
     @contextmanager
     def task(self, label: str, *, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """One bar; none when stderr is not a terminal."""
-        if self._quiet or not self._console.is_terminal:
+        """One bar; lines of text when stderr is not a terminal."""
+        if self._quiet:
             yield lambda _: None
+            return
+        if not self._console.is_terminal:
+            yield Lines(self.say, label, total=total, unit=unit)
             return
         columns = (
             TextColumn("{task.description}"),

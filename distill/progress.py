@@ -33,6 +33,13 @@ class Showing(Protocol):
         ...
 
 
+def shortly(seconds: float) -> str:
+    """A duration in words, to a figure or two."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class Silent:
     """Says nothing: the default of the Python functions."""
 

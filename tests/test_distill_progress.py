@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from distill import bars
 from distill.bars import Bars
-from distill.progress import SILENT, LiveTraining
+from distill.progress import SILENT, LiveTraining, shortly
 
 ENTRY = {"epoch": 3, "loss": 0.123456, "validation_accuracy": 0.815, "rows_per_second": 1234.5}
 
@@ -62,11 +63,11 @@ def test_where_there_is_no_bar_and_no_neighbours_a_line_an_epoch_is_left() -> No
 
 def test_a_terminal_shows_it_beside_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
-    bars = Bars(verbose=False, quiet=False)
+    told = Bars(verbose=False, quiet=False)
     console = Console(file=screen, force_terminal=True, width=200, color_system=None)
-    monkeypatch.setattr(bars, "_console", console)
-    with bars.task("a student", total=10, unit="rows") as bar:
-        live = LiveTraining(bars, bar)
+    monkeypatch.setattr(told, "_console", console)
+    with told.task("a student", total=10, unit="rows") as bar:
+        live = LiveTraining(told, bar)
         bar(4)
         live.epoch(ENTRY | {"knn_accuracy": 0.75})
     said = screen.getvalue()
@@ -80,3 +81,74 @@ def test_nothing_is_shown_to_who_wants_nothing(capsys: pytest.CaptureFixture[str
     with Bars(verbose=True, quiet=True).task("a student", total=10, unit="rows") as bar:
         LiveTraining(Bars(verbose=True, quiet=True), bar).epoch(ENTRY)
     assert capsys.readouterr() == ("", "")
+
+
+# --- where nobody watches -------------------------------------------------------------------------
+
+
+class Clock:
+    """Seconds as they are told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(bars, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_without_a_terminal_there_is_a_line_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """600 rows in the 61 seconds since the first call: 9.84 rows/s, 9,300 left."""
+    clock = Clock(monkeypatch)
+    told = Bars(verbose=False, quiet=False)
+    with told.task("train teacher", total=10_000, unit="rows") as bar:
+        bar(100)
+        clock.now += 59
+        bar(300)
+        assert capsys.readouterr().err == ""
+        clock.now += 2
+        bar(300)
+        assert capsys.readouterr().err == (
+            "train teacher: 700 of 10,000 rows, 9.84 rows/s, about 16 min left\n"
+        )
+        clock.now += 30
+        LiveTraining(told, bar).loss(0.5)
+        bar(300)
+        assert capsys.readouterr().err == ""
+        clock.now += 31
+        bar(300)
+        assert capsys.readouterr().err.endswith("about 15 min left, loss 0.5\n")
+
+
+def test_what_an_earlier_run_had_done_says_nothing_of_the_speed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    with Bars(verbose=False, quiet=False).task("again", total=1200, unit="rows") as bar:
+        clock.now += 70  # of reading it back
+        bar(1000)
+        assert capsys.readouterr().err == ""
+        clock.now += 10
+        bar(20)
+        assert capsys.readouterr().err == "again: 1,020 of 1,200 rows, 2 rows/s, about 90 s left\n"
+
+
+def test_quiet_is_quiet_without_a_terminal_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    with Bars(verbose=False, quiet=True).task("a student", total=10, unit="rows") as bar:
+        for _ in range(3):
+            clock.now += 100
+            bar(1)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (99.4, "99 s"), (150, "2 min"), (5399, "90 min"), (9000, "2.5 h")],
+)
+def test_durations_are_short(seconds: float, said: str) -> None:
+    assert shortly(seconds) == said

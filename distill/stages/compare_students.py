@@ -28,7 +28,7 @@ from distill.errors import StageError, nearest
 from distill.findings import Chosen, Comparison, Fixed, Versus, Way
 from distill.lessons import Lesson
 from distill.metrics import accuracy, some_band
-from distill.progress import Progress
+from distill.progress import Progress, shortly
 from students import plain_settings, same_settings
 
 FIXED = "recipe.json"
@@ -296,7 +296,7 @@ class _Clock:
         left = self._total - self._begun
         self._begun += 1
         known = (
-            f", about {_duration(statistics.mean(self._taken) * left)} left" if self._taken else ""
+            f", about {shortly(statistics.mean(self._taken) * left)} left" if self._taken else ""
         )
         self._progress.say(f"{told} (training {self._begun} of {self._total}{known})")
         start = perf_counter()
@@ -304,7 +304,3 @@ class _Clock:
         taken = perf_counter() - start
         if taken > 1.0:
             self._taken.append(taken)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
