@@ -21,6 +21,7 @@ from rich.text import Text
 from distill.progress import shortly
 
 EVERY = 60.0  # seconds between lines where there is no terminal
+SETTLED = 1.0  # from the first call; what comes earlier says nothing of the speed
 
 
 class RateColumn(ProgressColumn):
@@ -58,7 +59,7 @@ class Lines:
         self._total = total
         self._unit = unit
         self._done = 0
-        self._first = 0  # what the first call brings may be all that an earlier run had done
+        self._before = 0  # what the first calls bring may be all that an earlier run had done
         self._words = ""
         self._begun = self._last = time.monotonic()
 
@@ -66,12 +67,14 @@ class Lines:
         """Forward by so many units."""
         now = time.monotonic()
         if not self._done:
-            self._first, self._begun = advance, now
+            self._begun = now
         self._done += advance
-        if now - self._last < EVERY or self._done == self._first:
+        if now - self._begun < SETTLED:
+            self._before = self._done
+        if now - self._last < EVERY or self._done == self._before:
             return
         self._last = now
-        rate = (self._done - self._first) / (now - self._begun)
+        rate = (self._done - self._before) / (now - self._begun)
         left = shortly(max(0, self._total - self._done) / rate)
         words = f", {self._words}" if self._words else ""
         self._write(

@@ -1,6 +1,6 @@
 """How a network is taught at several settings in one training: its objective, recipe and steps."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from distill.training_rows import TrainingRows
 from students import Evaluation, FitResult, Recipe, fit, shuffled_order
 from students.nested import Learning, NestedObjective, NestedRecipe, RankPasses, Witness
 
+DEAF = "it has no layers in the places of those whose outputs were learned: taught without hints"
 VARIANCE_RATE = 1e-2  # of the log-variances, if they learn
 
 
@@ -110,14 +111,15 @@ def teach_settings(
     batch; ``choose`` sets a lesson. A network without counterparts of the dense one's layers learns
     the rest. Errors as ``students.fit``.
     """
-    if witness is None or not witness.counterparts:
+    deaf = objective.hint_weight > 0 and (witness is None or not witness.counterparts)
+    if deaf:
         objective = replace(objective, hint_weight=0.0)
     learning = learning_of(
         network, objective, settings=len(lessons), rows=train.examples, recipe=recipe
     )
     with progress.task(folder.name, total=train.examples * recipe.epochs, unit=unit) as bar:
         live = LiveTraining(progress, bar)
-        return fit(
+        found = fit(
             learning,
             feed=train.feed,
             loss=RankPasses(learning, lessons, choose=choose, witness=witness),
@@ -132,3 +134,12 @@ def teach_settings(
             on_epoch=live.epoch,
             on_note=progress.say,
         )
+    return replace(found, notes=(*found.notes, DEAF)) if deaf else found
+
+
+def hint_notes(weight: float, layers: Sized) -> tuple[str, ...]:
+    """What a finding says of hints, if there are any."""
+    if not layers:
+        return ()
+    said = "layers learned what the dense network's give on the way, by a weight of"
+    return (f"{len(layers)} {said} {weight:g}",)

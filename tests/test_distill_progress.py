@@ -128,9 +128,11 @@ def test_what_an_earlier_run_had_done_says_nothing_of_the_speed(
     clock = Clock(monkeypatch)
     with Bars(verbose=False, quiet=False).task("again", total=1200, unit="rows") as bar:
         clock.now += 70  # of reading it back
-        bar(1000)
+        bar(900)  # the epochs that are finished
+        clock.now += 0.01
+        bar(100)  # and what is of the one that is not
         assert capsys.readouterr().err == ""
-        clock.now += 10
+        clock.now += 9.99
         bar(20)
         assert capsys.readouterr().err == "again: 1,020 of 1,200 rows, 2 rows/s, about 90 s left\n"
 

@@ -47,6 +47,7 @@ def frontier(
 def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Frontier:
     """The frontier on an opened run, and its three files."""
     from distill.contestants import RIVALS, Many, Nested, dense_of, why_not
+    from distill.rank_lessons import hint_notes
     from distill.reporting import write_frontier
     from distill.stages.frontier import Field
     from distill.stages.frontier import frontier as stage
@@ -84,6 +85,7 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
             inputs=ground.example[0],
             notes=[
                 *([fresh_note(learned.augment)] if learned.augment else []),
+                *hint_notes(learned.hint_weight, room.spreads),
                 *(f"{each} is left out: {why}" for each, why in left_out.items()),
             ],
         ),

@@ -5,7 +5,7 @@ points of its path, the best epoch chosen by their mean on validation. Of test n
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,13 @@ from distill.nesting import (
     trials_of,
 )
 from distill.progress import Progress
-from distill.rank_lessons import objective_of, recipe_of, teach_settings, witness_of
+from distill.rank_lessons import (
+    hint_notes,
+    objective_of,
+    recipe_of,
+    teach_settings,
+    witness_of,
+)
 from distill.runs import recall, remember
 from distill.training_rows import TrainingRows, fresh_note, fresh_rows, plain_rows
 from distill.whole import set_aside
@@ -214,7 +220,7 @@ class _Bench:
             seed=self.settings.seed,
             surgery=start.surgery.as_text(),
             seconds=result.seconds,
-            notes=(*self._notes(), *result.notes),
+            notes=(*self._notes(witness), *result.notes),
         )
 
     # --- the dense network ------------------------------------------------------------------------
@@ -359,8 +365,10 @@ class _Bench:
             workers=self.workers,
         )
 
-    def _notes(self) -> tuple[str, ...]:
-        return (fresh_note(self.settings.augment),) if self.settings.augment else ()
+    def _notes(self, witness: Witness | None) -> Iterator[str]:
+        if self.settings.augment:
+            yield fresh_note(self.settings.augment)
+        yield from hint_notes(self.settings.hint_weight, witness.counterparts if witness else ())
 
     def _evaluated(self, start: Cut, path: NestedPath) -> list[Evaluation]:
         """How it does at each point, on validation."""

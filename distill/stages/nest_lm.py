@@ -290,6 +290,11 @@ class _Study:
             notes=(
                 *spoken.notes,
                 *notes,
+                *(
+                    [hint_note(self.settings.hint_weight, len(room.spreads))]
+                    if room.spreads
+                    else []
+                ),
                 *(f"nested: {note}" for note in taught.card["notes"]),
                 *notes_of(heard),
             ),

@@ -4,19 +4,20 @@ Logits say one thing of a row; every layer on the way says d_out more, at every 
 (arXiv 1412.6550) teach one layer through a learned map; a nested layer is as wide as the one it
 took the place of, so all of them are compared, as they are:
 
-    hint loss = mean over layers of E‖z - y‖² / Var(y),
+    hint loss = mean over layers and rows of ‖z - y‖² / Var(y),
 
-where y is what the layer of the dense network gives, z its counterpart, and the variance is that of
-calibration rows about their mean: 1 is as bad as saying the mean, whatever the layer's size.
+where y is what the layer of the dense network gives, z its counterpart, at each position of a row
+that is no padding, and the variance is that of calibration rows about their mean: 1 is as bad as
+saying the mean, whatever the layer's size.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from students.nested.calibration import call, in_evaluation, mask_of
@@ -27,22 +28,54 @@ Heard = dict[str, list[Tensor]]  # layer -> what it gave, at each of its calls
 
 @contextmanager
 def hearing(network: nn.Module, layers: Iterable[str]) -> Iterator[Heard]:
-    """Within, what these layers give is written down; ``NestedError`` for one that is not there."""
-    modules = dict(network.named_modules())
+    """Within, what these layers give is written down.
+
+    ``NestedError`` for one that is not there, and afterwards for one whose outputs were written
+    over, but by a module that says so (``inplace``): of networks that have such, copies are kept.
+    """
+    copied = any(getattr(module, "inplace", False) is True for module in network.modules())
     heard: Heard = {}
+    versions: dict[str, list[int]] = {}
+
+    def note(name: str, output: Tensor) -> None:
+        kept = output.clone() if copied else output
+        heard[name].append(kept)
+        versions[name].append(kept._version)
+
+    layers = list(layers)
+    for name in layers:
+        heard[name], versions[name] = [], []
+    with _told(network, layers, note):
+        yield heard
+    for name, outputs in heard.items():
+        if [output._version for output in outputs] != versions[name]:
+            raise NestedError(
+                f"what {name} gives is written over by what reads it, and cannot be learned; leave "
+                "the layer out, or set the weight of hints to 0"
+            )
+
+
+@contextmanager
+def _told(
+    network: nn.Module, layers: Sequence[str], note: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """Within, ``note`` gets the name of a layer and what it gives, at each call."""
+    modules = dict(network.named_modules())
     with ExitStack() as stack:
         for name in layers:
             if name not in modules:
                 raise NestedError(f"no layer is called {name!r}, whose outputs are to be learned")
-            heard[name] = []
-            hook = modules[name].register_forward_hook(partial(_note, heard[name]))
+            hook = modules[name].register_forward_hook(partial(_hook, partial(note, name)))
             stack.callback(hook.remove)
-        yield heard
+        yield
 
 
-def _note(calls: list[Tensor], module: nn.Module, inputs: Any, output: Tensor) -> None:
+def _hook(note: Callable[[Tensor], None], module: nn.Module, inputs: Any, output: Tensor) -> None:
     del module, inputs
-    calls.append(output)
+    note(output)
+
+
+# --- how far what a layer gives is spread ---------------------------------------------------------
 
 
 @torch.no_grad()
@@ -51,22 +84,64 @@ def hint_spreads(
 ) -> dict[str, float]:
     """Var(y) of each layer over the batches, a number of the output on average.
 
-    Padded tokens do not count. ``CalibrationError`` for no batches, and by its name for a layer
-    that gives NaN, nothing at all, or always the same.
+    Padded tokens do not count. Layers that give the same for all, or that no batch reaches, have
+    nothing to teach, and are not among those that are found. ``CalibrationError`` for no batches,
+    where no layer is left, and by its name for a layer that gives NaN or infinity.
     """
     if not batches:
         raise CalibrationError("there are no calibration batches")
-    spreads = {name: _Spread() for name in layers}
-    with in_evaluation(dense):
+    spreads = {
+        name: _Spread(1 if isinstance(dense.get_submodule(name), nn.Conv2d) else -1)
+        for name in layers
+    }
+    mask: Tensor | None = None
+
+    def note(name: str, output: Tensor) -> None:
+        spreads[name].add(output, mask)
+
+    with in_evaluation(dense), _told(dense, layers, note):
         for batch in batches:
             mask = mask_of(batch)
-            with hearing(dense, layers) as heard:
-                call(dense, batch)
-            for name, outputs in heard.items():
-                channels = 1 if isinstance(dense.get_submodule(name), nn.Conv2d) else -1
-                for output in outputs:
-                    spreads[name].add(_kept(output, mask).double().movedim(channels, -1))
-    return {name: spread.value(name) for name, spread in spreads.items()}
+            call(dense, batch)
+    found = {name: spread.value(name) for name, spread in spreads.items()}
+    kept = {name: value for name, value in found.items() if value}
+    if not kept:
+        raise CalibrationError(
+            "every layer gives the same for all calibration rows: there are no hints to learn"
+        )
+    return kept
+
+
+@final
+class _Spread:
+    """Sums over rows of d numbers, and of their squares; ``axis`` is that of the numbers."""
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+        self.rows = 0
+        self.sums: Tensor | None = None
+        self.squares: Tensor | None = None
+
+    def add(self, output: Tensor, mask: Tensor | None) -> None:
+        counted = _counted(output, mask)
+        rows = output.double() if counted is None else output[counted].double()
+        flat = rows.movedim(self.axis, -1).reshape(-1, rows.shape[self.axis])
+        self.rows += len(flat)
+        sums, squares = flat.sum(dim=0), flat.square().sum(dim=0)
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.squares = squares if self.squares is None else self.squares + squares
+
+    def value(self, layer: str) -> float:
+        """The variance; 0 where there is none to speak of."""
+        if self.sums is None or self.squares is None or not self.rows:
+            return 0.0
+        mean_square = self.squares / self.rows
+        found = float((mean_square - (self.sums / self.rows).square()).mean())
+        if not mean_square.isfinite().all():
+            raise CalibrationError(
+                f"{layer}: NaN or infinity among what it gives for the calibration batches"
+            )
+        return found if found > 1e-12 * float(mean_square.mean()) else 0.0
 
 
 @torch.no_grad()
@@ -74,45 +149,18 @@ def comparable(
     dense: nn.Module, network: nn.Module, pairs: Mapping[str, str], batch: Any
 ) -> dict[str, str]:
     """Those pairs of a layer of the one network and one of the other that give the same shapes."""
-    shapes = []
-    for one, layers in ((dense, pairs.keys()), (network, pairs.values())):
-        with in_evaluation(one), hearing(one, layers) as heard:
+
+    def shapes(one: nn.Module, layers: Iterable[str]) -> dict[str, list[torch.Size]]:
+        given: dict[str, list[torch.Size]] = {name: [] for name in layers}
+        with in_evaluation(one), _told(one, list(given), lambda n, y: given[n].append(y.shape)):
             call(one, batch)
-        shapes.append({name: [tuple(y.shape) for y in given] for name, given in heard.items()})
-    return {
-        name: own
-        for name, own in pairs.items()
-        if shapes[0][name] and shapes[0][name] == shapes[1][own]
-    }
+        return given
+
+    theirs, own = shapes(dense, pairs.keys()), shapes(network, pairs.values())
+    return {a: b for a, b in pairs.items() if theirs[a] and theirs[a] == own[b]}
 
 
-@final
-class _Spread:
-    """Sums over rows of d numbers, and of their squares."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.sums: Tensor | None = None
-        self.squares: Tensor | None = None
-
-    def add(self, rows: Float[Tensor, "*rows d"]) -> None:
-        flat = rows.reshape(-1, rows.shape[-1])
-        self.rows += len(flat)
-        sums, squares = flat.sum(dim=0), flat.square().sum(dim=0)
-        self.sums = sums if self.sums is None else self.sums + sums
-        self.squares = squares if self.squares is None else self.squares + squares
-
-    def value(self, layer: str) -> float:
-        if self.sums is None or self.squares is None or not self.rows:
-            raise CalibrationError(f"{layer}: no calibration batch reaches this layer")
-        mean_square = self.squares / self.rows
-        found = float((mean_square - (self.sums / self.rows).square()).mean())
-        if not found > 1e-12 * float(mean_square.mean()):  # NaN is not above anything
-            raise CalibrationError(
-                f"{layer}: it gives the same, or NaN, for every calibration row, so that there is "
-                "nothing to compare with; leave it out, or set the hint weight to 0"
-            )
-        return found
+# --- the loss -------------------------------------------------------------------------------------
 
 
 def hint_loss(
@@ -123,11 +171,12 @@ def hint_loss(
     counterparts: Mapping[str, str],
     mask: Tensor | None = None,
 ) -> Float[Tensor, ""]:
-    """The mean over layers of E‖z - y‖² / Var(y), over the tokens that ``mask`` has.
+    """The mean over layers, and over rows, of ‖z - y‖² / Var(y) at the tokens that ``mask`` has.
 
-    ``counterparts`` names for a layer of the dense network, whose outputs are ``wanted`` and whose
-    ``spreads`` are known, the one that gave ``found``. ``NestedError`` where one was called another
-    number of times than the other, or gave another shape.
+    A mean over rows of their own means, so that parts of a batch add up to it. ``counterparts``
+    names for a layer of the dense network, whose outputs are ``wanted`` and whose ``spreads`` are
+    known, the one that gave ``found``. ``NestedError`` where one was called another number of times
+    than the other, or gave another shape, and for no layers.
     """
     losses = []
     for name, own in counterparts.items():
@@ -136,9 +185,11 @@ def hint_loss(
                 f"{own} gave {_shapes(found[own])} and {name} of the dense network "
                 f"{_shapes(wanted[name])}: they cannot be compared"
             )
-        for one, other in zip(found[own], wanted[name], strict=True):
-            difference = _kept(one, mask).float() - _kept(other, mask).float()
-            losses.append(difference.square().mean() / spreads[name])
+        calls = [
+            _distance(one.float(), other.float(), mask)
+            for one, other in zip(found[own], wanted[name], strict=True)
+        ]
+        losses.append(torch.stack(calls).mean() / spreads[name])
     if not losses:
         raise NestedError("hints are to be learned, and there is no layer to learn them")
     return torch.stack(losses).mean()
@@ -148,10 +199,20 @@ def _shapes(outputs: Sequence[Tensor]) -> str:
     return " and ".join(str(tuple(one.shape)) for one in outputs) or "nothing"
 
 
-def _kept(output: Tensor, mask: Tensor | None) -> Tensor:
-    """What the mask does not hide of (rows, tokens, d) or (rows · tokens, d); else all of it."""
+def _distance(one: Tensor, other: Tensor, mask: Tensor | None) -> Float[Tensor, ""]:
+    """The mean over rows of the mean square over a row's numbers, those of padding left out."""
+    squares = (one - other).square()
+    counted = _counted(one, mask)
+    if mask is None or counted is None:
+        return squares.mean()
+    tokens = torch.where(counted, squares.mean(dim=-1), 0.0).reshape(mask.shape)
+    return (tokens.sum(dim=1) / counted.reshape(mask.shape).sum(dim=1).clamp_min(1)).mean()
+
+
+def _counted(output: Tensor, mask: Tensor | None) -> Bool[Tensor, "..."] | None:
+    """The mask in the shape of (rows, tokens, d) or (rows · tokens, d); None of other outputs."""
     if mask is not None and output.ndim == 3 and output.shape[:2] == mask.shape:
-        return output[mask.to(output.device)]
+        return mask.to(output.device)
     if mask is not None and output.ndim == 2 and len(output) == mask.numel():
-        return output[mask.to(output.device).flatten()]
-    return output
+        return mask.to(output.device).flatten()
+    return None

@@ -11,8 +11,8 @@ from torch import nn
 
 from students.nested.errors import SurgeryError
 from students.nested.hints import comparable
-from students.nested.kinds import KINDS
 from students.nested.materialise import materialise
+from students.nested.presets import holds_a_matrix
 from students.nested.surgery import nest
 
 
@@ -74,7 +74,7 @@ def half_of(network: nn.Module, batch: Any) -> dict[str, str]:
     there = {own for own, _ in half.named_modules()}
     pairs = {}
     for layer, module in network.named_modules():
-        if not isinstance(module, KINDS):
+        if not holds_a_matrix(module):
             continue
         own = layer
         if layer.startswith(f"{name}."):
