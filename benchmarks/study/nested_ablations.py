@@ -6,7 +6,9 @@ page has what is finished.
 """
 
 import argparse
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from benchmarks.study.nested_frontier import SETTINGS, prepared
 from distill.bars import Bars
 from distill.findings import Nested, NestedPoint
 from distill.nested_students import load_nested_student
+from distill.nesting import SURGICAL
 from distill.runs import recall
+from distill.stages.nest import START
 from students.nested import dense_costs, nested_layers
 
 BUDGETS = (0.5, 0.35)
@@ -49,6 +53,7 @@ def main() -> None:
             told = {"ranks": _alike(run), "floor": 0.0}
         else:
             told = {**told, "budgets": list(BUDGETS)}
+        _cut_alike(run, _slug(variant), told)
         found = distill.nest(
             run,
             config=ROOT / "configs" / f"nested-{asked.name}.toml",
@@ -60,6 +65,14 @@ def main() -> None:
         for point in found.points:
             print(f"{variant}, {point.share:.3f}: {point.untaught:.4f} -> {point.accuracy:.4f}")
         _page(asked.name, run, asked.epochs)
+
+
+def _cut_alike(run: Path, name: str, told: Mapping[str, Any]) -> None:
+    """What is cut by the settings of the config begins where the variant as configured began."""
+    start, own = (run / "nested" / each / START for each in (_slug("as configured"), name))
+    if start.is_file() and not own.exists() and not set(told) & set(SURGICAL):
+        own.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(start, own)
 
 
 def _slug(variant: str) -> str:

@@ -290,11 +290,7 @@ class _Study:
             notes=(
                 *spoken.notes,
                 *notes,
-                *(
-                    [hint_note(self.settings.hint_weight, len(room.spreads))]
-                    if room.spreads
-                    else []
-                ),
+                *hint_notes(self.settings.hint_weight, room.spreads),
                 *(f"nested: {note}" for note in taught.card["notes"]),
                 *notes_of(heard),
             ),
