@@ -18,7 +18,7 @@ from distill.contest_answers import RECORD, answers_of
 from distill.contestants import RIVALS, Ground, Many, Nested, dense_of, why_not
 from distill.contestants.ground import choose_nothing
 from distill.frontiers import spread
-from distill.rank_lessons import objective_for, teach_settings
+from distill.rank_lessons import DEAF, objective_for, teach_settings
 from distill.stopwatch import LEAST, WARM_UP, interleaved
 from students import CheckpointError
 from students.nested import NestedRecipe, count_flops, nest
@@ -227,7 +227,8 @@ def test_a_network_without_such_layers_learns_the_rest(tmp_path: Path) -> None:
     for hints in (HINTS, dataclasses.replace(HINTS, hint_weight=0.0)):
         runner = RIVALS["width"](ground(), MANY).runner("", 0)
         one = room(objective=hints, hinted=HINTED[:1])
-        one.teach(runner, 0, tmp_path / str(hints.hint_weight), made_by={})
+        taught = one.teach(runner, 0, tmp_path / str(hints.hint_weight), made_by={})
+        assert (DEAF in taught.notes) == bool(hints.hint_weight)
         found.append(runner.network.state_dict())
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=0, atol=0)

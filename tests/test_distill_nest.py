@@ -218,7 +218,7 @@ def test_hints_are_of_the_dense_network_s_own_layers(
 
     monkeypatch.setattr(stage, "teach_settings", spied)
     whole = image_subject()
-    nested(image_subject(), tmp_path, hint_weight=2.0, **told)
+    found = nested(image_subject(), tmp_path, hint_weight=2.0, **told)
     layers = {layer.name for layer in n.read_nested(tmp_path / "nested.safetensors").surgery.layers}
     witness = given["witness"]
     assert witness.counterparts == {name: name for name in layers}
@@ -229,6 +229,8 @@ def test_hints_are_of_the_dense_network_s_own_layers(
     batch = next(train.feed.batches([train.order(1)[0]]))
     assert batch.targets.keys() == {"labels"}
     assert given["objective"].hint_weight == 2.0
+    said = "layers learned what the dense network's give on the way, by a weight of 2"
+    assert f"{len(layers)} {said}" in found.notes
 
 
 def test_with_hints_and_interrupted_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:

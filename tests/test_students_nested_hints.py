@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from students.nested import (
     CalibrationError,
@@ -138,6 +139,59 @@ def test_a_network_loses_nothing_to_itself_and_more_the_lower_its_rank() -> None
     assert losses[0] < losses[1] < losses[2] < 1.0
 
 
+@pytest.mark.parametrize("flat", [False, True], ids=["tokens", "flattened"])
+def test_parts_of_a_batch_add_up_to_it(flat: bool) -> None:
+    """Rows of two tokens in one part and of ten in the other."""
+    mask = torch.zeros(4, 10, dtype=torch.bool)
+    mask[:2, :2], mask[2:] = True, True
+    one, other = torch.randn(4, 10, 3), torch.randn(4, 10, 3)
+
+    def loss(rows: slice) -> Tensor:
+        given = [x[rows].reshape(-1, 3) if flat else x[rows] for x in (one, other)]
+        return hint_loss(
+            {"a": given[:1]}, {"a": given[1:]}, {"a": 2.0}, counterparts={"a": "a"}, mask=mask[rows]
+        )
+
+    parts = (loss(slice(0, 2)) + loss(slice(2, 4))) / 2
+    torch.testing.assert_close(parts, loss(slice(0, 4)))
+
+
+def test_a_layer_that_is_called_twice_counts_once() -> None:
+    """(2² + 4²) / 2 = 10 of the one, 1 of the other."""
+    found = {"a": [torch.full((1, 1), 2.0), torch.full((1, 1), 4.0)], "b": [torch.ones(1, 1)]}
+    wanted = {"a": [torch.zeros(1, 1), torch.zeros(1, 1)], "b": [torch.zeros(1, 1)]}
+    loss = hint_loss(found, wanted, {"a": 1.0, "b": 1.0}, counterparts={"a": "a", "b": "b"})
+    assert float(loss) == pytest.approx((10 + 1) / 2)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_is_written_over_is_heard_as_it_was(inside: bool) -> None:
+    network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=inside), nn.Linear(5, 2))
+    rows = torch.randn(64, 4)
+    with hearing(network, ["0"]) as heard:
+        network(rows)
+    torch.testing.assert_close(heard["0"][0], network[0](rows))
+    given = network[0](rows).detach().double().numpy()
+    found = hint_spreads(network, ["0"], [rows])["0"]
+    assert found == pytest.approx(given.var(axis=0).mean(), rel=1e-5)
+
+
+def test_what_is_written_over_by_who_does_not_say_so_is_refused() -> None:
+    class Over(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 5)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            found: Tensor = self.layer(rows).relu_()
+            return found
+
+    network = Over()
+    said = "what layer gives is written over by what reads it"
+    with pytest.raises(NestedError, match=said), hearing(network, ["layer"]):
+        network(torch.randn(3, 4))
+
+
 # --- a step ---------------------------------------------------------------------------------------
 
 
@@ -176,9 +230,13 @@ def test_the_gradient_is_that_of_labels_and_of_three_times_the_hints() -> None:
         aim = dense.first(inputs["rows"])
         first = network.first(inputs["rows"])
         second = network.second(torch.tanh(first))
-        hints = (first - aim)[kept].square().mean() / witness.spreads["first"] + (
-            second - dense.second(torch.tanh(aim))
-        )[kept].square().mean() / witness.spreads["second"]
+        aims = {"first": aim, "second": dense.second(torch.tanh(aim))}
+        hints = torch.zeros(())
+        for name, given in (("first", first), ("second", second)):
+            of_rows = [
+                (given[row] - aims[name][row])[kept[row]].square().mean() for row in range(6)
+            ]
+            hints = hints + torch.stack(of_rows).mean() / witness.spreads[name]
         logits = network.last(torch.tanh(second).mean(dim=1))
         loss = nn.functional.cross_entropy(logits, labels) + 3.0 * hints / 2
         _backward(loss)
@@ -260,22 +318,29 @@ def test_one_tensor_cannot_be_logits_and_hints() -> None:
         )
 
 
-@pytest.mark.parametrize("value", [0.0, float("nan")])
-def test_a_layer_that_always_gives_the_same_is_named(value: float) -> None:
+def test_a_layer_that_gives_nan_is_named() -> None:
     network = plain()
     with torch.no_grad():
-        network.second.weight.fill_(value)
-    with pytest.raises(CalibrationError, match="second: it gives the same, or NaN"):
+        network.second.weight.fill_(float("nan"))
+    with pytest.raises(CalibrationError, match="second: NaN or infinity among what it gives"):
         hint_spreads(network, LAYERS, [(batch(),)])
 
 
-def test_no_batches_and_a_layer_out_of_reach_are_refused() -> None:
+def test_layers_that_say_nothing_are_left_out() -> None:
+    """One that always gives the same (token types of single texts), one that nothing reaches."""
+    network = plain()
+    with torch.no_grad():
+        network.second.weight.zero_()
+    network.spare = nn.Linear(2, 2)
+    found = hint_spreads(network, [*LAYERS, "spare"], [(batch(),)])
+    assert found.keys() == {"first"}
+    with pytest.raises(CalibrationError, match="every layer gives the same"):
+        hint_spreads(network, ["second", "spare"], [(batch(),)])
+
+
+def test_no_batches_are_refused() -> None:
     with pytest.raises(CalibrationError, match="there are no calibration batches"):
         hint_spreads(plain(), LAYERS, [])
-    network = nn.ModuleDict({"used": nn.Linear(2, 2), "spare": nn.Linear(2, 2)})
-    network.forward = lambda rows: network["used"](rows)
-    with pytest.raises(CalibrationError, match="spare: no calibration batch reaches"):
-        hint_spreads(network, ["used", "spare"], [torch.randn(3, 2)])
 
 
 def test_a_weight_below_zero_is_refused() -> None:
@@ -318,6 +383,18 @@ def test_kept_blocks_stand_for_those_up_to_their_own(blocks: int, pairs: dict[in
     assert found == {"stem": "stem", **inner, "blocksmith": "blocksmith"}
     kept = [own for own, _ in first_half(network)[0].get_submodule("blocks").named_children()]
     assert kept == [str(half) for half in pairs.values()]
+
+
+def test_half_of_a_gpt_2_is_heard() -> None:
+    """Its weights are kept turned, in layers of transformers' own."""
+    sizes = {"vocab_size": 11, "n_positions": 8, "n_embd": 12, "n_layer": 4, "n_head": 2}
+    config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+    network = GPT2LMHeadModel(config).eval()
+    layers = [f"mlp.{name}" for name in ("c_fc", "c_proj")]
+    found = half_of(network, {"input_ids": torch.arange(8)[None]})
+    for layer in layers:
+        assert found[f"transformer.h.3.{layer}"] == f"transformer.h.1.{layer}"
+        assert f"transformer.h.2.{layer}" not in found
 
 
 def test_layers_of_another_shape_have_no_counterpart() -> None:

@@ -34,7 +34,7 @@ from distill.nesting import (
     trials_of,
 )
 from distill.progress import Progress
-from distill.rank_lessons import objective_of, recipe_of
+from distill.rank_lessons import hint_notes, objective_of, recipe_of
 from distill.whole import set_aside
 from students import plain_settings, same_settings
 from students.nested import NestedPath, SavedNested, attach, fill, read_nested, save_nested, select

@@ -11,8 +11,9 @@ from torch import nn
 
 from students.nested.errors import SurgeryError
 from students.nested.hints import comparable
+from students.nested.kinds import KINDS
 from students.nested.materialise import materialise
-from students.nested.presets import holds_a_matrix
+from students.nested.presets import usual
 from students.nested.surgery import nest
 
 
@@ -74,13 +75,13 @@ def half_of(network: nn.Module, batch: Any) -> dict[str, str]:
     there = {own for own, _ in half.named_modules()}
     pairs = {}
     for layer, module in network.named_modules():
-        if not holds_a_matrix(module):
+        if not isinstance(usual(module), KINDS):
             continue
         own = layer
         if layer.startswith(f"{name}."):
             block, dot, rest = layer.removeprefix(f"{name}.").partition(".")
             own = f"{name}.{stands[block]}{dot}{rest}" if block in stands else ""
-        if own in there:
+        if own and own in there:
             pairs[layer] = own
     return comparable(network, half, pairs, batch)
 
