@@ -58,6 +58,9 @@ def test_ticks_lie_inside_and_are_neither_few_nor_many(low: float, span: float) 
 
 def test_ticks_of_a_logarithmic_axis() -> None:
     assert svg.log_ticks(300_000, 5_000_000) == [500_000, 1_000_000, 2_000_000, 5_000_000]
+    assert svg.log_ticks(11.5, 18) == [12, 14, 16, 18]  # of 1, 2 and 5 times 10 there is none
+    assert svg.log_ticks(0.128, 0.23) == [0.15, 0.2]
+    assert svg.log_ticks(0.09, 0.23) == [0.1, 0.2]
     assert svg.log_ticks(10, 1e7) == [10.0**power for power in range(1, 8)]
 
 

@@ -112,11 +112,15 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten between ``low`` and ``high``; fewer when they are many."""
+    """1, 2 and 5 times the powers of ten between ``low`` and ``high``; fewer when they are many.
+
+    Where there are fewer than two of them, other round numbers.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps: Sequence[int] = (1,) if len(powers) > 4 else (1, 2, 5)
     every = [step * 10.0**power for power in powers for step in steps]
-    return [value for value in every if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+    found = [value for value in every if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+    return found if len(found) > 1 else ticks(low, high)
 
 
 @dataclass(frozen=True)
