@@ -92,10 +92,12 @@ def test_a_nested_student_is_taught_then_nested_and_learns_the_same_rows(
     assert "is nested already" in err
     assert not load_config(run_copy / "config.toml")["nest"]["student"]
     # what cannot be nested is refused before a student is taught
-    config.write_text(f'[nest]\n{BRIEF}augment = "crop"\n')
-    refused_late(
-        call(*words, "--student", "nested/timm/resnet10t", "--overwrite"), "leave it out", "--way"
-    )
+    for asked in ('augment = "crop"', "hint_weight = 2.0"):
+        config.write_text(f"[nest]\n{BRIEF}{asked}\n")
+        refused_late(
+            call(*words, "--student", "nested/timm/resnet10t", "--overwrite"),
+            f"nest.{asked.partition(' ')[0]}", "leave that out", "--way",
+        )  # fmt: skip
     config.write_text(f'[nest]\n{BRIEF}augment = "cropp"\n')
     shutil.rmtree(run_copy / "students")
     refused_late(
