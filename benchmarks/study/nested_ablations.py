@@ -28,6 +28,11 @@ from students.nested import dense_costs, nested_layers
 BUDGETS = (0.5, 0.35)
 TOKENS = 10  # of the text that FLOPs are counted at
 ONE_RANK = "one rank for all layers"
+# a run keeps what it was told: each variant says all that another one changes
+USUAL: dict[str, Any] = {
+    "init": "whitened", "weighing": "equal", "sampling": "sandwich", "distill": "dense",
+    "hint_weight": 0.0, "gauges": False, "ranks": [], "budgets": list(BUDGETS), "floor": 0.2,
+}  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "as configured": {},
     ONE_RANK: {},
@@ -50,9 +55,7 @@ def main() -> None:
     for variant in asked.only.split(","):
         told = VARIANTS[variant]
         if variant == ONE_RANK:
-            told = {"ranks": _alike(run), "floor": 0.0}
-        else:
-            told = {**told, "budgets": list(BUDGETS)}
+            told = {"ranks": _alike(run), "floor": 0.0, "budgets": []}
         _cut_alike(run, _slug(variant), told)
         found = distill.nest(
             run,
@@ -60,7 +63,7 @@ def main() -> None:
             name=_slug(variant),
             epochs=asked.epochs,
             progress=Bars(verbose=False, quiet=False),
-            **told,
+            **{**USUAL, **told},
         )
         for point in found.points:
             print(f"{variant}, {point.share:.3f}: {point.untaught:.4f} -> {point.accuracy:.4f}")
