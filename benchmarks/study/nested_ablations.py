@@ -16,7 +16,7 @@ import torch
 
 import distill
 from benchmarks.study.common import ROOT, points, table, write
-from benchmarks.study.nested_frontier import SETTINGS, prepared
+from benchmarks.study.nested_frontier import SETTINGS, prepared, teacher_of
 from distill.bars import Bars
 from distill.findings import Nested, NestedPoint
 from distill.nested_students import load_nested_student
@@ -28,11 +28,6 @@ from students.nested import dense_costs, nested_layers
 BUDGETS = (0.5, 0.35)
 TOKENS = 10  # of the text that FLOPs are counted at
 ONE_RANK = "one rank for all layers"
-# a run keeps what it was told: each variant says all that another one changes
-USUAL: dict[str, Any] = {
-    "init": "whitened", "weighing": "equal", "sampling": "sandwich", "distill": "dense",
-    "hint_weight": 0.0, "gauges": False, "ranks": [], "budgets": list(BUDGETS), "floor": 0.2,
-}  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "as configured": {},
     ONE_RANK: {},
@@ -52,18 +47,22 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(VARIANTS))
     asked = parser.parse_args()
     run = prepared(asked.name, into=f"{asked.name}-ablations")
+    untold = (teacher_of(asked.name) / "config.toml").read_text()
     for variant in asked.only.split(","):
         told = VARIANTS[variant]
         if variant == ONE_RANK:
-            told = {"ranks": _alike(run), "floor": 0.0, "budgets": []}
+            told = {"ranks": _alike(run), "floor": 0.0}
+        else:
+            told = {**told, "budgets": list(BUDGETS)}
         _cut_alike(run, _slug(variant), told)
+        (run / "config.toml").write_text(untold)  # a run keeps what it is told
         found = distill.nest(
             run,
             config=ROOT / "configs" / f"nested-{asked.name}.toml",
             name=_slug(variant),
             epochs=asked.epochs,
             progress=Bars(verbose=False, quiet=False),
-            **{**USUAL, **told},
+            **told,
         )
         for point in found.points:
             print(f"{variant}, {point.share:.3f}: {point.untaught:.4f} -> {point.accuracy:.4f}")

@@ -70,13 +70,18 @@ def main() -> None:
 
 def prepared(name: str, *, into: str) -> Path:
     """A run of the fine-tuned teacher of a setting, beside the one whose features others read."""
-    setting, run = SETTINGS[name], RUNS / "nested" / into
-    taught = extracted(setting.teacher, epochs=setting.epochs)
+    taught, run = teacher_of(name), RUNS / "nested" / into
     if not run.exists():
         run.mkdir(parents=True)
         shutil.copy(taught / "config.toml", run / "config.toml")
         shutil.copytree(taught / "teacher", run / "teacher")
     return run
+
+
+def teacher_of(name: str) -> Path:
+    """The run whose teacher is fine-tuned, which is told nothing of nesting."""
+    setting = SETTINGS[name]
+    return extracted(setting.teacher, epochs=setting.epochs)
 
 
 if __name__ == "__main__":
