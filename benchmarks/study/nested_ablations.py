@@ -129,7 +129,7 @@ def _page(name: str, run: Path, epochs: int) -> None:
         for what in ("FLOPs %", "before", "taught")
     ]
     told = (
-        f"Validation accuracy in per cent, one seed; {epochs} epochs each. The dense network: "
+        f"Validation accuracy in per cent, one seed; epochs: {epochs}. The dense network: "
         f"{100 * dense:.1f}. Of the settings in `configs/nested-{name}.toml` one is changed in "
         "each row; what both budgets pay for is taught. No test row is read.\n"
     )
