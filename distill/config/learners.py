@@ -131,17 +131,15 @@ class NestConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _heard(self) -> Self:
-        if self.hint_weight and self.targets != "labels":
+    def _learned_alone(self) -> Self:
+        if self.targets == "labels":
+            return self
+        if self.hint_weight:
             raise ValueError(
                 "projected rows are learned in place of what the dense network says: set "
                 "hint_weight to 0, or learn labels"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _seen_alike(self) -> Self:
-        if self.augment and self.targets != "labels":
+        if self.augment:
             raise ValueError(
                 "projected rows are of the examples as they are, and not of their views: leave out "
                 "augment (--augment ''), or learn labels"
