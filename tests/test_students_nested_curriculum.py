@@ -47,6 +47,11 @@ def test_sandwich_draws_both_ends_and_every_place_in_between_as_often() -> None:
     assert chisquare(list(counts.values())).pvalue > 1e-3
 
 
+def test_every_setting_has_its_place_in_each_step() -> None:
+    draw = sampler("every", count=4, seed=7, steps=9, over=0.5)
+    assert [draw(step) for step in range(9)] == [(0, 1, 2, 3)] * 9
+
+
 def test_widening_opens_variants_one_by_one_and_the_lowest_after_its_share_of_the_steps() -> None:
     # 5 variants over 40 of 80 steps: 1 at step 0, one more every 10
     opened = [variants_open(step, count=6, steps=80, over=0.5) for step in range(80)]
@@ -79,7 +84,9 @@ def test_places_are_of_the_list_and_the_open_ones_only_grow(
         assert places[0] == 0
         assert len(set(places)) == len(places)
         assert max(places) < count
-        assert len(places) == min(count, 3 if sampling == "sandwich" else 2)
+        trained = {"sandwich": 3, "every": count}.get(sampling, 2)
+        assert places == tuple(sorted(places))
+        assert len(places) == min(count, trained)
         opened = variants_open(step, count=count, steps=steps, over=over)
         assert before <= opened <= count - 1
         if sampling == "widening":

@@ -58,6 +58,7 @@ class Design:
 
 BETTER = "equal, sandwich, dense distils, whitened start"
 OWN = f"{BETTER}, gains and biases of each rank"
+EVERY = "equal, every rank each step, gains and biases of each rank"
 DESIGNS = {
     "paper": Design(NestedRecipe()),
     BETTER: Design(
@@ -71,6 +72,8 @@ DESIGNS = {
         settings=OWN,
         own=True,
     ),
+    EVERY: Design(NestedRecipe(weighing="equal", sampling="every"), settings=EVERY, own=True),
+    "equal, every rank each step": Design(NestedRecipe(weighing="equal", sampling="every")),
     "paper, gains and biases of each rank": Design(NestedRecipe(), own=True),
     "paper, whitened start": Design(NestedRecipe(), init="whitened"),
     "equal weights": Design(NestedRecipe(weighing="equal")),
@@ -85,12 +88,14 @@ DESIGNS = {
     ),
     "equal, sandwich": Design(NestedRecipe(weighing="equal", sampling="sandwich")),
 }
-MAIN = ("paper", BETTER, OWN)  # these are searched, and taught for long
+MAIN = ("paper", BETTER, OWN, EVERY)  # these are searched, and taught for long
+PASSES = {"sandwich": 3, "every": len(RANKS)}  # of a step; of the others two
 
 
 def long_epochs(design: Design) -> int:
-    """Epochs that make ``LONG`` passes: a sandwich step is three, the others two."""
-    return LONG // (3 if design.objective.sampling == "sandwich" else 2)
+    """Epochs that make ``LONG`` passes, or twice as many where they take no more epochs else."""
+    epochs = LONG // PASSES.get(design.objective.sampling, 2)
+    return epochs if epochs > EPOCHS else 2 * epochs
 
 
 @dataclass(frozen=True, kw_only=True)

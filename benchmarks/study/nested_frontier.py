@@ -31,6 +31,7 @@ SETTINGS = {
     "caltech101-deit-128-views": Setting("caltech101-deit-128", 8),
     "caltech101-deit-128-gauges": Setting("caltech101-deit-128", 8),
     "caltech101-deit-128-hints": Setting("caltech101-deit-128", 8),
+    "caltech101-deit-128-few": Setting("caltech101-deit-128", 8),
 }
 
 

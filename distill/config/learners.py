@@ -95,7 +95,7 @@ class NestConfig(Section):
     # what is learned at each rank
     targets: Literal["labels", "projected"] = "labels"
     weighing: Literal["equal", "uncertainty", "clamped", "log-sum"] = "equal"
-    sampling: Literal["sandwich", "uniform", "widening"] = "sandwich"
+    sampling: Literal["sandwich", "uniform", "widening", "every"] = "sandwich"
     over: Annotated[float, Field(gt=0, le=1)] = 0.5  # share of the steps that "widening" takes
     distill: Literal["none", "anchor", "dense"] = "anchor"
     kl_weight: Weight = 1.0

@@ -172,7 +172,7 @@ NEST = {
         "labels, or projected: the stored rows that the student learned", ("nest.targets",)
     ),
     "weighing": Option("of ranks: equal, uncertainty, clamped or log-sum", ("nest.weighing",)),
-    "sampling": Option("of ranks: sandwich, uniform or widening", ("nest.sampling",)),
+    "sampling": Option("of ranks: sandwich, uniform, widening or every", ("nest.sampling",)),
     "distill": Option("what lower ranks learn from: none, anchor or dense", ("nest.distill",)),
     "kl_weight": Option("weight of that distillation", ("nest.kl_weight",)),
     "hint_weight": Option(

@@ -35,6 +35,11 @@ def sandwich(step: int, *, count: int, seed: int) -> Places:
     return (0, 1 + _below(count - 2, step=step, seed=seed), count - 1)
 
 
+def every(*, count: int) -> Places:
+    """All of them: as many passes as there are settings, and none waits for its draw."""
+    return tuple(range(count))
+
+
 def variants_open(step: int, *, count: int, steps: int, over: float) -> int:
     """How many of the ``count - 1`` variants, the highest first, step ``step`` (from 0) may draw.
 
@@ -58,7 +63,7 @@ def _below(count: int, *, step: int, seed: int) -> int:
     return int(drawn[0]) % count
 
 
-SAMPLINGS = ("uniform", "widening", "sandwich")
+SAMPLINGS = ("uniform", "widening", "sandwich", "every")
 
 
 def sampler(
@@ -81,4 +86,6 @@ def sampler(
         return lambda step: uniform(step, count=count, seed=seed)
     if sampling == "sandwich":
         return lambda step: sandwich(step, count=count, seed=seed)
+    if sampling == "every":
+        return lambda _: every(count=count)
     return lambda step: widening(step, count=count, seed=seed, steps=steps, over=over)

@@ -32,7 +32,7 @@ class NestedRecipe:
     """
 
     weighing: str = "uncertainty"
-    sampling: str = "widening"  # or "uniform", "sandwich": students.nested.curriculum
+    sampling: str = "widening"  # or "uniform", "sandwich", "every": .curriculum
     over: float = 0.5  # share of the steps over which "widening" opens its variants
     distill: str = "none"
     ce_weight: float = 1.0
