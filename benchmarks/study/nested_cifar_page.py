@@ -93,10 +93,10 @@ def _setting(found: Mapping[str, Any]) -> str:
         f"= 64; its head is dense. Each of the seven separate ones learns {epochs['separate']} "
         f"epochs, one pass over the rows each; one nested network {epochs['nested']}, of two "
         f"passes (a sandwich takes three, every rank seven) unless more are said. Of each, the "
-        f"best epoch on validation. Three learning rates each for every separate rank and for each main nested "
-        f"design, chosen on validation with seed 0 ({rates}); the others take the paper's. Test "
-        f"accuracy in %, mean and 95 % interval over {len(found['separate'])} seeds where there "
-        f"are several. The dense perceptron: {dense}.\n"
+        f"best epoch on validation. Three learning rates each for every separate rank and for each "
+        f"main nested design, chosen on validation with seed 0 ({rates}); the others take the "
+        f"paper's. Test accuracy in %, mean and 95 % interval over {len(found['separate'])} seeds "
+        f"where there are several. The dense perceptron: {dense}.\n"
     )
 
 
