@@ -33,7 +33,6 @@ from students.nested import (
     NestedPath,
     NormStatistics,
     RankError,
-    Surgery,
     candidate_ranks,
     dense_costs,
     find_path,
@@ -58,7 +57,7 @@ SURGICAL = (
     "seed",
 )  # fmt: skip
 # settings that came later: where they are not set, networks of before are the same
-_LATER = ("augment", "budgets", "hint_weight")
+_LATER = ("augment", "budgets", "hint_weight", "own_biases")
 _MIDDLE = 64  # training examples, whose middling one costs are counted at
 
 Batches = Sequence[tuple[dict[str, Tensor]]]
@@ -84,7 +83,6 @@ class Cut:
     """A nested network that was taught nothing yet, with its path."""
 
     network: Classifier
-    surgery: Surgery
     path: NestedPath
     dense_flops: int
 
@@ -128,9 +126,9 @@ def operate(
     settings: NestConfig,
     *,
     on_layer: Told = lambda _: None,
-) -> Surgery:
+) -> None:
     """Nest the network in place. Errors as ``students.nested.nest``."""
-    return nest(
+    nest(
         network,
         settings.include,
         rank=settings.rank,

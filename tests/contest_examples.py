@@ -130,6 +130,7 @@ def ground(**changes: Any) -> Ground:
         "path": path,
         "lessons": tuple(dict.fromkeys(layers, rank) for rank in LESSONS),
         "gauges": True,
+        "own_biases": False,
         "start": start,
         "taught": start,
         "updates": 14,

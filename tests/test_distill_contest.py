@@ -21,7 +21,7 @@ from distill.frontiers import spread
 from distill.rank_lessons import DEAF, objective_for, teach_settings
 from distill.stopwatch import LEAST, WARM_UP, interleaved
 from students import CheckpointError
-from students.nested import NestedRecipe, count_flops, nest
+from students.nested import NestedRecipe, count_flops, nest, nested_layers
 from tests.contest_examples import LESSONS, Tiny, dense, ground, room, rows
 
 MANY = Many(seeds=2, networks=3)
@@ -148,6 +148,13 @@ def test_the_first_seed_is_the_network_there_is_and_others_are_taught() -> None:
     first, second = one.runner("", 0), one.runner("", 1)
     assert (first.lessons, first.taught) == ((), 14)
     assert [next(iter(lesson.values())) for lesson in second.lessons] == list(LESSONS)
+
+
+def test_other_seeds_begin_with_biases_of_their_own_where_the_first_has_them() -> None:
+    for own in (False, True):
+        network = Nested(ground=ground(own_biases=own), seeds=2).runner("", 1).network
+        found = {layer.own_ranks for layer in nested_layers(network).values()}
+        assert found == ({LESSONS} if own else {()})
 
 
 # --- what is learned ------------------------------------------------------------------------------

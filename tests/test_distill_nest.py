@@ -246,6 +246,35 @@ def test_with_hints_and_interrupted_it_goes_on_to_the_same_weights(tmp_path: Pat
     assert not same(weights(tmp_path / "cut"), weights(tmp_path / "plain"))
 
 
+def test_ranks_that_are_taught_learn_biases_of_their_own(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"data": TEXTS, "include": ("mlp", "attention"), "own_biases": True}
+    with pytest.raises(n.BudgetError, match="ask for at least"):
+        nested(text_subject(tmp_path), tmp_path / "cut", **told, budgets=(0.001,))
+    before = n.read_nested(tmp_path / "cut" / stage.START)  # what was found is kept
+    with pytest.raises(KeyboardInterrupt):
+        nested(text_subject(tmp_path), tmp_path / "cut", progress=Listener("epoch 1"), **told)
+    with pytest.raises(CheckpointError, match="made with own_biases = true, now it is none"):
+        nested(text_subject(tmp_path), tmp_path / "cut", **{**told, "own_biases": False})
+    found = nested(text_subject(tmp_path), tmp_path / "cut", **told)
+    nested(text_subject(tmp_path), tmp_path / "whole", **told)
+    nested(text_subject(tmp_path), tmp_path / "plain", **{**told, "own_biases": False})
+    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert "ranks that are taught have biases of their own: " in found.surgery
+    saved = n.read_nested(tmp_path / "cut")
+    assert n.surgery_of(load_nested_student(tmp_path / "cut").network) == saved.surgery
+    assert saved.surgery.has_own
+    assert not before.surgery.has_own
+    lessons = saved.card["lessons"]
+    taught = [point for point in saved.path.points if point.share in lessons]
+    assert len(taught) == len(lessons) == 3
+    plain = n.read_nested(tmp_path / "plain").tensors
+    for record in saved.surgery.layers:
+        own = {point.ranks[record.name] for point in taught}
+        assert record.own == tuple(sorted(own, reverse=True))
+        assert saved.tensors[f"{record.name}.own_biases"].abs().amax(dim=1).all()
+        assert not torch.equal(saved.tensors[f"{record.name}.up"], plain[f"{record.name}.up"])
+
+
 CHILD = """
 import sys
 from pathlib import Path

@@ -115,7 +115,7 @@ def test_what_budgets_pay_for_is_taught_beside_the_points() -> None:
 
 def test_settings_that_came_later_decide_only_where_they_are_set() -> None:
     """Else what was nested before there were any could not be gone on with."""
-    later = {"augment", "budgets", "hint_weight"}
+    later = {"augment", "budgets", "hint_weight", "own_biases"}
     assert not (later | {"student", "name"}) & deciding(settings()).keys()
     found = deciding(settings(augment="crop", budgets=(0.4, 0.6)))
     assert (found["augment"], found["budgets"]) == ("crop", [0.6, 0.4])  # in whatever order

@@ -217,13 +217,25 @@ def test_what_broke_off_goes_on_and_ends_as_one_that_did_not(
             assert one.surprise == other.surprise
 
 
-def test_with_hints_all_learn_and_what_broke_off_goes_on(
-    measured: tuple[Path, LanguageFrontier], tmp_path: Path, model: Path, data: str
+@pytest.mark.parametrize(
+    ("more", "same"),
+    [
+        ({"hint_weight": 2.0}, ["svd", "whitened"]),  # which are taught nothing
+        ({"own_biases": True}, list(RIVALS)),  # which have none
+    ],
+)
+def test_with_hints_or_own_biases_what_broke_off_goes_on_and_others_learn(
+    measured: tuple[Path, LanguageFrontier],
+    tmp_path: Path,
+    model: Path,
+    data: str,
+    more: dict[str, Any],
+    same: list[str],
 ) -> None:
     """Nested embeddings and rivals among them; by other weights than without."""
     config = measured[0].with_suffix(".toml")
     told: dict[str, Any] = {
-        **QUICK, "model": str(model), "data": data, "config": config, "hint_weight": 2.0,
+        **QUICK, "model": str(model), "data": data, "config": config, **more,
         "repeats": 0,
     }  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
@@ -231,12 +243,12 @@ def test_with_hints_all_learn_and_what_broke_off_goes_on(
     found = [distill.nest_lm(tmp_path / name, **told) for name in ("cut", "whole")]
     lines = [[p.surprise for c in one.curves for p in c.points] for one in (*found, measured[1])]
     assert lines[0] == lines[1]
-    same = [
+    alike = [
         curve.name
         for curve, plain in zip(found[0].curves, measured[1].curves, strict=True)
         if [p.surprise for p in curve.points] == [p.surprise for p in plain.points]
     ]
-    assert same == ["svd", "whitened"]  # which are taught nothing
+    assert alike == same
 
 
 def test_texts_go_through_the_models_own_tokenizer(tmp_path: Path, call: Command) -> None:

@@ -89,6 +89,7 @@ class NestConfig(Section):
     candidates: Annotated[int, Field(ge=2)] = 8  # ranks of each layer that are tried
     points: Annotated[int, Field(ge=2)] = 8  # of the path that are taught
     budgets: tuple[Share, ...] = ()  # shares of dense FLOPs that are taught beside those points
+    own_biases: bool = False  # whether each rank that is taught has biases of its own
     gauges: bool = False  # whether layers may run in gauge form: fewer FLOPs, but more time
     ranks: tuple[Positive, ...] = ()  # of all layers alike, which are taught; (): a path finds them
     floor: Annotated[float, Field(ge=0, le=1)] = 0.0  # smallest budget; 0: as far as ranks go

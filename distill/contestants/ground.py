@@ -28,6 +28,7 @@ class Ground:
     path: NestedPath
     lessons: tuple[Ranks, ...]  # ranks that are taught, the dearest first
     gauges: bool  # whether layers may run in gauge form
+    own_biases: bool  # whether its taught ranks have biases of their own
     start: Callable[[], nn.Module]  # the nested network before it was taught
     taught: Callable[[], nn.Module]  # and after
     updates: int  # that it was taught with

@@ -10,7 +10,7 @@ from torch import nn
 from distill.contest import Runner, Spot, itself
 from distill.contestants.ground import Ground, choose_nothing, choose_ranks, prepare_ranks
 from students import count_parameters
-from students.nested import count_flops
+from students.nested import count_flops, give_biases
 
 
 @final
@@ -93,8 +93,11 @@ class Nested:
         """What the run has, or the same start to be taught with another seed."""
         del part
         ground = self.ground
+        network = ground.start() if seed else ground.taught()
+        if seed and ground.own_biases:
+            give_biases(network, ground.lessons)
         return Runner(
-            network=ground.start() if seed else ground.taught(),
+            network=network,
             choose=choose_ranks,
             spots=ground.spots,
             lessons=ground.lessons if seed else (),

@@ -155,6 +155,7 @@ class NestOptions(ComputeOptions, total=False):
     ranks: str | list[int]
     floor: float
     gauges: bool
+    own_biases: bool
     targets: str
     weighing: str
     sampling: str
@@ -201,6 +202,7 @@ class LanguageOptions(ComputeOptions, total=False):
     ranks: str | list[int]
     floor: float
     gauges: bool
+    own_biases: bool
     weighing: str
     sampling: str
     distill: str

@@ -167,6 +167,7 @@ NEST = {
     ),
     "ranks": Option("ranks to teach, of all layers alike; else a path finds them", ("nest.ranks",)),
     "floor": Option("smallest budget; 0: as far as ranks go", ("nest.floor",)),
+    "own_biases": Option("give each rank that is taught biases of its own", ("nest.own_biases",)),
     "gauges": Option("let layers run in gauge form: fewer FLOPs, more time", ("nest.gauges",)),
     "targets": Option(
         "labels, or projected: the stored rows that the student learned", ("nest.targets",)

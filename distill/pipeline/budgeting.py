@@ -206,6 +206,7 @@ def _ground(
         path=saved.path,
         lessons=tuple(p.ranks for p in saved.path.points if round(p.share, 9) in taught),
         gauges=saved.surgery.gauges,
+        own_biases=saved.surgery.has_own,
         start=lambda: fill(copy.deepcopy(dense), start),
         taught=lambda: fill(copy.deepcopy(dense), saved),
         updates=finding.updates,

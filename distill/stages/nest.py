@@ -69,11 +69,13 @@ from students.nested import (
     Witness,
     attach,
     fill,
+    give_biases,
     hint_spreads,
     measure_norms,
     read_nested,
     save_nested,
     select,
+    surgery_of,
 )
 from students.nested.training import averaged
 from teachers import save_prepare
@@ -187,8 +189,11 @@ class _Bench:
         dense = self._dense()
         targets, witness = self._targets(), self._witness()
         start = self._start()
-        self.progress.say(start.surgery.as_text())
         lessons = lessons_of(start.path, self.settings)
+        if self.settings.own_biases:
+            give_biases(start.network, [point.ranks for point in lessons.points])
+        surgery = surgery_of(start.network)
+        self.progress.say(surgery.as_text())
         untaught = self._evaluated(start, lessons)
         self.progress.say(_before(dense, lessons, untaught))
         result = self._teach(start, lessons, targets, witness)
@@ -197,7 +202,7 @@ class _Bench:
         return Nested(
             name=self.folder.name,
             of=self.subject.name,
-            layers=len(start.surgery.layers),
+            layers=len(surgery.layers),
             parameters=count_parameters(start.network),
             dense_parameters=parameters,
             dense_flops=start.dense_flops,
@@ -218,7 +223,7 @@ class _Bench:
             best_epoch=result.best_epoch,
             updates=int(result.history[-1]["step"]),
             seed=self.settings.seed,
-            surgery=start.surgery.as_text(),
+            surgery=surgery.as_text(),
             seconds=result.seconds,
             notes=(*self._notes(witness), *result.notes),
         )
@@ -292,7 +297,6 @@ class _Bench:
             fill(network, saved)
             return Cut(
                 network=network,
-                surgery=saved.surgery,
                 path=saved.path,
                 dense_flops=int(saved.card["dense_flops"]),
             )
@@ -310,14 +314,14 @@ class _Bench:
         placed = ({name: t.to(self.device) for name, t in example[0].items()},)
         layers = len(select(network, settings.include).layers)
         with self.progress.task("nest layers", total=layers, unit="layers") as advance:
-            surgery = operate(network, self._calibration, settings, on_layer=advance)
+            operate(network, self._calibration, settings, on_layer=advance)
         trials = trials_of(network, placed, self._calibration, settings)
         if settings.ranks:
             path = trials.alike(settings.ranks)
         else:
             with self.progress.task("try ranks", total=trials.passes, unit="passes") as advance:
                 path = trials.path(settings.floor, on_forward=advance)
-        return Cut(network=network, surgery=surgery, path=path, dense_flops=trials.costs.total)
+        return Cut(network=network, path=path, dense_flops=trials.costs.total)
 
     # --- learning ---------------------------------------------------------------------------------
 

@@ -37,7 +37,16 @@ from distill.progress import Progress
 from distill.rank_lessons import hint_notes, objective_of, recipe_of
 from distill.whole import set_aside
 from students import plain_settings, same_settings
-from students.nested import NestedPath, SavedNested, attach, fill, read_nested, save_nested, select
+from students.nested import (
+    NestedPath,
+    SavedNested,
+    attach,
+    fill,
+    give_biases,
+    read_nested,
+    save_nested,
+    select,
+)
 from teachers import Language
 
 FILE, START = "nested.safetensors", "start.safetensors"
@@ -127,6 +136,7 @@ class _Study:
             path=start.path,
             lessons=tuple(point.ranks for point in lessons.points),
             gauges=start.surgery.gauges,
+            own_biases=taught.surgery.has_own,
             start=lambda: fill(copy.deepcopy(dense).requires_grad_(True), start),
             taught=lambda: fill(copy.deepcopy(dense), taught),
             updates=updates,
@@ -199,12 +209,10 @@ class _Study:
             self.progress.say(f"{self.folder.name} is nested already")
             return saved, int(saved.card["updates"])
         network = fill(copy.deepcopy(room.dense).requires_grad_(True), start)
-        runner = Runner(
-            network=network,
-            choose=choose_ranks,
-            spots=(),
-            lessons=tuple(point.ranks for point in lessons.points),
-        )
+        taught = tuple(point.ranks for point in lessons.points)
+        if self.settings.own_biases:
+            give_biases(network, taught)
+        runner = Runner(network=network, choose=choose_ranks, spots=(), lessons=taught)
         result = room.teach(runner, 0, self.folder, made_by={})
         updates = int(result.history[-1]["step"])
         attach(network, start.path)

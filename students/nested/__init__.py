@@ -36,6 +36,7 @@ from students.nested.layers import NestedConv2d, NestedEmbedding, NestedLinear
 from students.nested.materialise import materialise
 from students.nested.norms import NormStatistics, held_norms, load_norms, measure_norms, using_norms
 from students.nested.objective import NestedObjective, RankFigures, StepFigures
+from students.nested.own import give_biases
 from students.nested.path import (
     Candidates,
     Setting,
@@ -121,6 +122,7 @@ __all__ = [
     "find_path",
     "form_cost",
     "gauge",
+    "give_biases",
     "greedy_path",
     "held_norms",
     "hint_loss",

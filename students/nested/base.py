@@ -7,12 +7,15 @@ beyond r: data-parallel training finds no unused parameters. Beyond break-even, 
 W_r is made on the way and applied as one matrix (not where a compiler looks on): at full rank a
 square layer would take twice the time of the dense one else.
 
+A rank may have a bias of its own beside the shared one, as slimmable networks have norms of each
+width's own (arXiv 1812.08928): the subspaces stay nested, and no rank costs more.
+
 (Rauba & van der Schaar, Nested Subspace Networks, arXiv 2509.17874.)
 """
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
@@ -48,6 +51,7 @@ class NestedLayer(nn.Module, ABC):
     down: nn.Parameter
     up: nn.Parameter
     bias: nn.Parameter | None
+    own_biases: nn.Parameter | None  # (ranks, d_out), of ``own_ranks``
 
     def __init__(
         self, *, rows: int, columns: int, full_rank: int, spread: float, biased: bool
@@ -65,6 +69,8 @@ class NestedLayer(nn.Module, ABC):
         self.up = nn.Parameter(torch.randn(rows, full_rank) / full_rank**0.5)
         self.down = nn.Parameter(torch.randn(full_rank, columns) * spread)
         self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if biased else None)
+        self.own_ranks: tuple[int, ...] = ()  # the highest first
+        self.register_parameter("own_biases", None)
 
     # --- what each kind says ----------------------------------------------------------------------
 
@@ -84,7 +90,7 @@ class NestedLayer(nn.Module, ABC):
     def _factored(self, inputs: Tensor, rank: int) -> Tensor: ...
 
     @abstractmethod
-    def _whole(self, inputs: Tensor, weight: Tensor) -> Tensor: ...
+    def _whole(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
 
     @abstractmethod
     def _positions(self, inputs: Tensor) -> int:
@@ -130,6 +136,32 @@ class NestedLayer(nn.Module, ABC):
         """W at the rank of here and now: a product, for code that reads a layer's weight."""
         return self.weight_at(self.rank_now)
 
+    # --- biases -----------------------------------------------------------------------------------
+
+    def give_biases(self, ranks: Iterable[int]) -> None:
+        """Give each of these ranks a bias of its own, of zeros, beside the one that all share.
+
+        They are one parameter, ``own_biases``, and replace those there are. A rank in between takes
+        that of the next higher one, a rank above all of them that of the highest. ``RankError`` for
+        a rank outside 1..R, or for none.
+        """
+        chosen = tuple(sorted({self.checked(rank) for rank in ranks}, reverse=True))
+        if not chosen:
+            raise RankError("biases of their own are of some ranks, and none is named")
+        self._prepared = {}
+        self.own_ranks = chosen
+        self.own_biases = nn.Parameter(
+            self.up.new_zeros(len(chosen), self.dims[1]), requires_grad=self.up.requires_grad
+        )
+
+    def bias_at(self, rank: int) -> Tensor | None:
+        """The bias (d_out,) at a rank: the shared one, and what the rank has of its own."""
+        if self.own_biases is None:
+            return self.bias
+        higher = sum(each >= rank for each in self.own_ranks)
+        own = self.own_biases[max(0, higher - 1)]
+        return own if self.bias is None else self.bias + own
+
     # --- running ----------------------------------------------------------------------------------
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -156,7 +188,7 @@ class NestedLayer(nn.Module, ABC):
             and self._pays(self._positions(inputs), rank)
         ):
             up, down = self._factors(rank)
-            return self._whole(inputs, self._shaped(up @ down))
+            return self._whole(inputs, self._shaped(up @ down), self.bias_at(rank))
         return self._factored(inputs, rank)
 
     def _pays(self, positions: int, rank: int) -> bool:

@@ -105,12 +105,13 @@ class NestedConv2d(NestedLayer):
 
     def _plain(self, up: Tensor, down: Tensor, form: Form) -> nn.Module:
         """``nn.Conv2d``, two of them, or a gauge whose gather is of output channels."""
+        bias = self.bias_at(up.shape[1])
         if form == "dense":
-            return self._first(up @ down, self.bias)
+            return self._first(up @ down, bias)
         if form == "factored":
-            return nn.Sequential(self._first(down, None), pointwise(up, self.bias))
+            return nn.Sequential(self._first(down, None), pointwise(up, bias))
         found = gauge(up, down, "rows")
-        some, others = gauge_biases(found, self.bias)
+        some, others = gauge_biases(found, bias)
         first, second = self._first(found.wide, some), pointwise(found.mix, others)
         # from the end, as a convolution takes an image without a batch too
         return RowsGauge(first, second, gauge_order(found), dim=-3)
@@ -119,12 +120,10 @@ class NestedConv2d(NestedLayer):
         up, down = self._factors(rank)
         kernels = self._shaped(down)
         inner = functional.conv2d(inputs, kernels, None, self.stride, self.padding, self.dilation)
-        return functional.conv2d(inner, up[:, :, None, None], self.bias)
+        return functional.conv2d(inner, up[:, :, None, None], self.bias_at(rank))
 
-    def _whole(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        return functional.conv2d(
-            inputs, weight, self.bias, self.stride, self.padding, self.dilation
-        )
+    def _whole(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.conv2d(inputs, weight, bias, self.stride, self.padding, self.dilation)
 
     def _positions(self, inputs: Tensor) -> int:
         images = inputs.shape[0] if inputs.ndim == 4 else 1

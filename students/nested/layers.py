@@ -1,6 +1,7 @@
 """Linear layers and embeddings whose rank is chosen at run time, and convolutions beside them."""
 
 import math
+from collections.abc import Iterable
 from typing import final
 
 import torch
@@ -73,25 +74,26 @@ class NestedLinear(NestedLayer):
 
     def _plain(self, up: Tensor, down: Tensor, form: Form) -> nn.Module:
         """``nn.Linear``, two of them, or a gauge whose gather is on the narrow side."""
+        bias = self.bias_at(up.shape[1])
         if form == "dense":
-            return linear(up @ down, self.bias)
+            return linear(up @ down, bias)
         if form == "factored":
-            return nn.Sequential(linear(down, None), linear(up, self.bias))
+            return nn.Sequential(linear(down, None), linear(up, bias))
         if self.in_features <= self.out_features:
             found = gauge(up, down, "columns")
-            first, second = linear(found.mix.T, None), linear(found.wide.T, self.bias)
+            first, second = linear(found.mix.T, None), linear(found.wide.T, bias)
             return ColumnsGauge(first, second, found.kept, found.rest)
         found = gauge(up, down, "rows")
-        some, others = gauge_biases(found, self.bias)
+        some, others = gauge_biases(found, bias)
         first, second = linear(found.wide, some), linear(found.mix, others)
         return RowsGauge(first, second, gauge_order(found), dim=-1)
 
     def _factored(self, inputs: Tensor, rank: int) -> Tensor:
         up, down = self._factors(rank)
-        return functional.linear(functional.linear(inputs, down), up, self.bias)
+        return functional.linear(functional.linear(inputs, down), up, self.bias_at(rank))
 
-    def _whole(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        return functional.linear(inputs, weight, self.bias)
+    def _whole(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.linear(inputs, weight, bias)
 
     def _positions(self, inputs: Tensor) -> int:
         return inputs.numel() // self.in_features
@@ -155,6 +157,10 @@ class NestedEmbedding(NestedLayer):
         """(rows, d)."""
         return self.num_embeddings, self.embedding_dim
 
+    def give_biases(self, ranks: Iterable[int]) -> None:  # noqa: ARG002
+        """``NestedError``: a table has no bias."""
+        raise NestedError("an embedding has no bias, and so none of a rank's own")
+
     def cheapest(self, rank: int, *, gauges: bool = True) -> Form:  # noqa: ARG002
         """A table, always."""
         return "dense"
@@ -178,7 +184,7 @@ class NestedEmbedding(NestedLayer):
         up, down = self._factors(rank)
         return functional.linear(functional.embedding(inputs, up, self.padding_idx), down.T)
 
-    def _whole(self, inputs: Tensor, weight: Tensor) -> Tensor:
+    def _whole(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG002
         return functional.embedding(inputs, weight, self.padding_idx)
 
     def _positions(self, inputs: Tensor) -> int:

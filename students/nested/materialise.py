@@ -25,7 +25,7 @@ def materialise(network: nn.Module, wanted: Ranks, *, gauges: bool = True) -> nn
     """
     layers = nested_layers(network)
     chosen = chosen_ranks(layers, wanted)
-    read = _read(network)
+    read = read_by_torch(network)
     plain: dict[int, nn.Module] = {}
     for layer in layers.values():
         rank = chosen.get(layer, layer.rank_now)
@@ -40,6 +40,7 @@ def materialise(network: nn.Module, wanted: Ranks, *, gauges: bool = True) -> nn
     return made
 
 
-def _read(network: nn.Module) -> set[int]:
+def read_by_torch(network: nn.Module) -> set[int]:
+    """The ids of layers whose numbers torch reads itself, in its attention and encoder layers."""
     parents = (module for module in network.modules() if isinstance(module, READERS))
     return {id(child) for parent in parents for child in parent.children()}

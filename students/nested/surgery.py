@@ -156,6 +156,8 @@ def _unfilled(layer: nn.Module, record: Replaced) -> NestedLayer:
     )
     made = nested(plain, up, down)
     made.gauges = record.gauges
+    if record.own:
+        made.give_biases(record.own)
     _learn_alike(made, layer)
     return made
 

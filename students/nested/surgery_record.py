@@ -5,7 +5,7 @@ another surgery is refused by ``load_state_dict`` itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 from torch import Tensor, nn
@@ -26,7 +26,8 @@ class Replaced:
 
     ``rows`` calibration inputs were seen, 0 if none were needed; their second moment was ``shrunk``
     so far towards the identity. ``asked`` is the rank asked for, where that is above what the
-    matrix has; ``gauges`` whether it may run in gauge form.
+    matrix has; ``gauges`` whether it may run in gauge form; ``own`` the ranks that have a bias of
+    their own.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Replaced:
     asked: int = 0
     note: str = ""
     gauges: bool = True
+    own: tuple[int, ...] = ()
 
     @property
     def break_even(self) -> float:
@@ -86,6 +88,11 @@ class Surgery:
         """Whether any layer may run in gauge form."""
         return any(each.gauges for each in self.layers)
 
+    @property
+    def has_own(self) -> bool:
+        """Whether ranks have biases of their own."""
+        return any(each.own for each in self.layers)
+
     def as_text(self) -> str:
         """A table with a line for layers that are alike, then what was left out."""
         before = sum(each.d_in * each.d_out for each in self.layers)
@@ -100,6 +107,8 @@ class Surgery:
             f"are {after:,} in factors"
         )
         notes = [f"{_named(some)}: {text}" for some in alike.values() for text in _notes(some)]
+        if more := sum(each.d_out * len(each.own) for each in self.layers):
+            notes.append(f"ranks that are taught have biases of their own: {more:,} numbers")
         return "\n".join([head, *_aligned(table), *notes, *left_out_as_text(self.left_out)])
 
     def to_json(self) -> dict[str, Any]:
@@ -111,7 +120,9 @@ class Surgery:
     def from_json(cls, data: Mapping[str, Any]) -> "Surgery":
         """Undo ``to_json``; ``NestedError`` for what is no record of a surgery."""
         try:
-            layers = tuple(Replaced(**each) for each in data["layers"])
+            layers = tuple(
+                Replaced(**{**each, "own": tuple(each.get("own", ()))}) for each in data["layers"]
+            )
             return cls(layers=layers, left_out=dict(data["left_out"]))
         except (KeyError, TypeError, ValueError) as error:
             raise NestedError(f"this is no record of a surgery: {error}") from error
@@ -144,6 +155,15 @@ def attach_surgery(network: nn.Module, surgery: Surgery) -> None:
     )  # type: ignore[assignment]
 
 
+def record_biases(network: nn.Module, ranks: Mapping[str, tuple[int, ...]]) -> None:
+    """Note which ranks of these layers have a bias of their own now; ``NestedError`` as above."""
+    surgery = surgery_of(network)
+    layers = tuple(replace(each, own=ranks.get(each.name, each.own)) for each in surgery.layers)
+    for module in network.modules():
+        if module.__dict__.get("nested_surgery") is surgery:
+            module.nested_surgery = replace(surgery, layers=layers)
+
+
 def _check_state(
     network: nn.Module,
     state: Mapping[str, Tensor],
@@ -167,6 +187,12 @@ def _check_state(
                     f"the checkpoint is of another surgery: {part} of {name} is "
                     f"{tuple(saved.shape)} there and {tuple(own.shape)} here"
                 )
+        there, here = (_own(of) for of in (state.get(f"{where}.own_biases"), layer.own_biases))
+        if f"{where}.up" in state and there != here:
+            raise OtherSurgeryError(
+                f"the checkpoint is of another surgery: {there} ranks of {name} have biases of "
+                f"their own there and {here} here"
+            )
     for key in state:
         name = key.removeprefix(prefix).removesuffix(".up")
         pair = key.startswith(prefix) and key.endswith(".up") and f"{key[:-3]}.down" in state
@@ -174,6 +200,10 @@ def _check_state(
             raise OtherSurgeryError(
                 f"the checkpoint is of another surgery: {name} is nested there and not here"
             )
+
+
+def _own(biases: Tensor | None) -> int:
+    return 0 if biases is None else len(biases)
 
 
 def _named(alike: Sequence[Replaced]) -> str:
