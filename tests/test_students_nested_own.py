@@ -244,6 +244,12 @@ def test_frozen_layers_get_frozen_biases_and_other_ranks_replace_those_there_are
     assert made.state_dict()["fc2.own_biases"].shape == (1, 6)
 
 
+def test_layers_that_no_surgery_made_have_them_too() -> None:
+    made = nn.Sequential(linear(6, 9, 6), linear(9, 5, 5))
+    assert give_biases(made, [5, {"0": 2, "1": 5}]) == 9 * 2 + 5
+    assert [layer.own_ranks for layer in nested_layers(made).values()] == [(5, 2), (5,)]
+
+
 def test_tables_and_layers_that_torch_reads_itself_have_none() -> None:
     body = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
     network = nn.ModuleDict({"embed": nn.Embedding(9, 8), "body": body, "out": nn.Linear(8, 3)})

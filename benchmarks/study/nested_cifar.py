@@ -25,6 +25,7 @@ from benchmarks.study.nested_mlp import (
     Teaching,
     accuracies,
     accuracy,
+    at_rank,
     factored,
     logits_of,
     plain,
@@ -34,7 +35,7 @@ from benchmarks.study.nested_mlp import (
     with_own,
 )
 from benchmarks.study.nested_rows import Rows, embedded
-from students.nested import NestedRecipe
+from students.nested import NestedRecipe, give_biases
 
 CASE = "cifar10-mobilenetv2"
 FOLDER = RUNS / "nested-cifar"
@@ -54,10 +55,12 @@ class Design:
     init: str = ""  # "svd" or "whitened" of the dense perceptron; "" begins with random factors
     settings: str = "paper"  # the search that its learning rate comes from
     own: bool = False  # gains and biases of each rank's own
+    biased: bool = False  # biases alone, of the nested layers
 
 
 BETTER = "equal, sandwich, dense distils, whitened start"
 OWN = f"{BETTER}, gains and biases of each rank"
+BIASED = "equal, every rank each step, biases of each rank"
 EVERY = "equal, every rank each step, gains and biases of each rank"
 DESIGNS = {
     "paper": Design(NestedRecipe()),
@@ -72,6 +75,7 @@ DESIGNS = {
         settings=OWN,
         own=True,
     ),
+    BIASED: Design(NestedRecipe(weighing="equal", sampling="every"), settings=BIASED, biased=True),
     EVERY: Design(NestedRecipe(weighing="equal", sampling="every"), settings=EVERY, own=True),
     "equal, every rank each step": Design(NestedRecipe(weighing="equal", sampling="every")),
     "paper, gains and biases of each rank": Design(NestedRecipe(), own=True),
@@ -88,7 +92,7 @@ DESIGNS = {
     ),
     "equal, sandwich": Design(NestedRecipe(weighing="equal", sampling="sandwich")),
 }
-MAIN = ("paper", BETTER, OWN, EVERY)  # these are searched, and taught for long
+MAIN = ("paper", BETTER, OWN, BIASED, EVERY)  # these are searched, and taught for long
 PASSES = {"sandwich": 3, "every": len(RANKS)}  # of a step; of the others two
 
 
@@ -223,6 +227,8 @@ def _nested(
         network = renested(dense, design.init, train)
     if design.own:
         network = with_own(network)
+    if design.biased:
+        give_biases(network, [at_rank(network, rank) for rank in RANKS])
     if dense is not None and design.objective.distill == "dense":
         aims = logits_of(dense, train)
     teaching = Teaching(

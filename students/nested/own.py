@@ -21,7 +21,7 @@ def give_biases(network: nn.Module, settings: Iterable[Ranks]) -> int:
 
     They are zeros beside the shared bias, so that nothing changes until they learn. Ranks in
     between take those of the next higher rank. Tables have none, and neither have layers whose
-    numbers torch's attention reads itself. The network carries the record of its surgery, which
+    numbers torch's attention reads itself. The record of the surgery, if the network carries one,
     has them from now on: ``nest_like`` makes them again. ``RankError`` as ``set_rank``,
     ``NestedError`` where no layer can have any.
     """

@@ -156,12 +156,12 @@ def attach_surgery(network: nn.Module, surgery: Surgery) -> None:
 
 
 def record_biases(network: nn.Module, ranks: Mapping[str, tuple[int, ...]]) -> None:
-    """Note which ranks of these layers have a bias of their own now; ``NestedError`` as above."""
-    surgery = surgery_of(network)
-    layers = tuple(replace(each, own=ranks.get(each.name, each.own)) for each in surgery.layers)
+    """Note which ranks of these layers have a bias of their own now, where there is a record."""
     for module in network.modules():
-        if module.__dict__.get("nested_surgery") is surgery:
-            module.nested_surgery = replace(surgery, layers=layers)
+        held = module.__dict__.get("nested_surgery")
+        if isinstance(held, Surgery):
+            layers = tuple(replace(e, own=ranks.get(e.name, e.own)) for e in held.layers)
+            module.nested_surgery = replace(held, layers=layers)  # type: ignore[assignment]
 
 
 def _check_state(
