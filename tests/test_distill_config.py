@@ -122,3 +122,21 @@ def test_fingerprints_tell_settings_apart() -> None:
     assert fingerprint(config.student) == fingerprint(Config().student)
     assert fingerprint(config.student) != fingerprint(other.student)
     assert fingerprint("a", "b") != fingerprint("ab")
+
+
+def test_an_option_settles_what_tables_say_against_each_other() -> None:
+    """A run keeps ranks, a file says a floor: neither holds beside the other."""
+    tables = {"nest": {"ranks": [8, 4], "floor": 0.3}}
+    with pytest.raises(ConfigError, match="say floor or ranks, not both"):
+        settle(tables, {"nest.epochs": 3})
+    assert settle(tables, {"nest.ranks": ()}).nest.floor == 0.3
+    assert settle(tables, {"nest.floor": 0.0}).nest.ranks == (8, 4)
+    with pytest.raises(ConfigError, match="flor"):
+        settle({"nest": {"flor": 0.3}}, {"nest.floor": 0.4})
+
+
+@pytest.mark.parametrize("name", ["nest", "teacher", "student", "data"])
+def test_a_section_that_is_no_table_is_told_of_whatever_is_laid_over_it(name: str) -> None:
+    for overrides in ({}, {"nest.epochs": 3}, {f"{name}.name": "x"}):
+        with pytest.raises(ConfigError, match=name):
+            settle({name: 3}, overrides)

@@ -103,9 +103,12 @@ def load_config(path: Path) -> dict[str, Any]:
 def settle(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
     """The concrete config: ``tables``, then ``overrides`` by dotted key, then what follows.
 
-    An override of ``None`` was not given. Raises ``ConfigError``.
+    An override of ``None`` was not given; what one settles is not held against the tables. Raises
+    ``ConfigError``.
     """
-    _build(tables, where="")
+    told = {dotted.partition(".")[0] for dotted, value in overrides.items() if value is not None}
+    if not all(isinstance(tables.get(name, {}), Mapping) for name in {"teacher", "student", *told}):
+        _build(tables, where="")  # which says what is no table
     merged = {
         name: dict(value) if isinstance(value, Mapping) else value for name, value in tables.items()
     }
