@@ -159,7 +159,17 @@ def main() -> None:
     long = {name: taught(name, asked.long, epochs) for name, epochs in lengths.items()}
     sizes = {name: len(of.labels) for name, of in final.rows.items()}
     told = {"separate": EPOCHS, "nested": SHORT, **lengths}
-    page({**found, "designs": designs, "long": long, "rows": sizes, "epochs": told})
+    command = f"nested_cifar --seeds {asked.seeds} --ablated {asked.ablated} --long {asked.long}"
+    page(
+        {
+            **found,
+            "command": command,
+            "designs": designs,
+            "long": long,
+            "rows": sizes,
+            "epochs": told,
+        }
+    )
 
 
 def searched(bench: Bench) -> dict[str, float]:

@@ -44,7 +44,7 @@ def page(found: Mapping[str, Any]) -> None:
         "\n## Objectives, starts and draws\n\n" + _ablation(ablated, epochs["nested"]),
         "## The course of the weights\n\n"
         + _course(found["long"][PAPER] or found["designs"][PAPER]),
-        command="nested_cifar",
+        command=found["command"],
     )
     text = json.dumps(_told(found), indent=1, sort_keys=True)
     (RESULTS / f"{NAME}.json").write_text(text + "\n")
@@ -170,7 +170,8 @@ def _reasons(
         if of:
             behind_long = behind(_tested(of), _tested(found["designs"][name]), RANKS)
             gain = -sum(behind_long) / len(behind_long)
-            told = ": what it is behind is not a lack of steps" if gain < BAR else ""
+            late = mean_and_half(behind(_tested(found["designs"][name]), separate, RANKS))[0]
+            told = ": what it is behind is not a lack of steps" if gain < BAR and late > BAR else ""
             yield (
                 f"Passes: {found['epochs'][name]} epochs instead of {found['epochs']['nested']} "
                 f"change the mean over ranks by {gain:+.1f} points ({name}; "
