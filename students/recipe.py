@@ -18,7 +18,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     optimizer: str = "adamw"  # or "sgd", with momentum 0.9
-    weight_decay: float = 0.0  # not on biases, norms and other parameters of one axis
+    weight_decay: float = 0.0  # not on what has one axis, as biases and norms have
     warmup: float = 0.0  # share of all steps
     clip: float = 10.0  # largest norm of the whole gradient; 0 does not clip
     seed: int = 0

@@ -56,7 +56,7 @@ def to_device(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, 
 def make_optimizer(
     network: nn.Module, recipe: Recipe, device: torch.device
 ) -> torch.optim.Optimizer:
-    """The recipe's; it decays matrices and kernels, not biases, norms and other single axes.
+    """The recipe's; it decays matrices and kernels, not what has one axis, as biases and norms.
 
     Parameters that carry a ``pace`` learn so many times as fast as the others, and never decay.
     """

@@ -157,6 +157,21 @@ def test_other_seeds_begin_with_biases_of_their_own_where_the_first_has_them() -
         assert found == ({LESSONS} if own else {()})
 
 
+def test_biases_of_their_own_count_where_layers_had_none() -> None:
+    def start() -> nn.Module:
+        network = dense()
+        network.get_submodule("blocks.0.mlp.fc1").register_parameter("bias", None)
+        nest(network, "mlp", init="svd")
+        return network
+
+    def parameters(own: bool) -> list[int]:
+        room = ground(start=start, taught=start, own_biases=own)
+        return [spot.parameters for spot in Nested(ground=room, seeds=2).runner("", 1).spots]
+
+    hidden = len(dense().get_submodule("blocks.0.mlp.fc1").get_parameter("bias"))
+    assert parameters(own=True) == [count + hidden for count in parameters(own=False)]
+
+
 # --- what is learned ------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from students import Recipe
 from students.nested import (
     NestedError,
     NestedPath,
@@ -30,6 +31,7 @@ from students.nested import (
 )
 from students.nested.base import NestedLayer
 from students.nested.layers import NestedEmbedding, NestedLinear
+from students.steps import make_optimizer
 from tests.nested_examples import assert_near, conv, drawn, linear
 
 Case = tuple[NestedLayer, Tensor]
@@ -214,19 +216,64 @@ def test_states_with_other_biases_are_refused() -> None:
     with_own, without = cut(6, 3), net()
     nest(without, ["fc1", "fc2"])
     for taker, giver, said in (
-        (without, with_own, "2 ranks of fc1 have biases of their own there and 0 here"),
-        (with_own, without, "0 ranks of fc1 have biases of their own there and 2 here"),
-        (with_own, cut(6, 4, 3), "3 ranks of fc1 have biases of their own there and 2 here"),
+        (without, with_own, r"ranks \[6, 3\] of fc1 have biases of their own there, and \[\] here"),
+        (with_own, without, r"ranks \[\] of fc1 have biases of their own there, and \[6, 3\] here"),
+        (with_own, cut(6, 4), r"ranks \[6, 4\] of fc1 have biases of their own there"),
     ):
         with pytest.raises(OtherSurgeryError, match=said):
             taker.load_state_dict(giver.state_dict())
     again = net()
     nest_like(again, surgery_of(with_own))
     again.load_state_dict(with_own.state_dict())
-    told_before = surgery_of(without).to_json()
-    for each in told_before["layers"]:
-        del each["own"]
-    assert Surgery.from_json(told_before) == surgery_of(without)
+    assert all("own" not in each for each in surgery_of(without).to_json()["layers"])
+
+
+def test_a_layer_alone_takes_no_state_with_biases_of_other_ranks() -> None:
+    layer, other, older = (_given(linear(8, 7, 7), ranks) for ranks in ((6, 3), (6, 4), (6, 3)))
+    with pytest.raises(RankError, match=r"ranks' own for \[6, 4\], and the layer for \[6, 3\]"):
+        layer.load_state_dict(other.state_dict())
+    older.rank = 5
+    layer.load_state_dict(older.state_dict())
+    assert layer.rank == 5
+
+
+@pytest.mark.parametrize("own", [["a"], "ab", [99], [3, 6], [6, 6, 3], [0], [True]])
+def test_a_record_of_ranks_that_cannot_be_is_refused(own: Any) -> None:
+    told_of = surgery_of(cut(6, 3)).to_json()
+    told_of["layers"][0]["own"] = own
+    with pytest.raises(NestedError, match="this is no record of a surgery"):
+        Surgery.from_json(told_of)
+
+
+def test_the_record_asks_the_layers_whoever_gave_the_biases(tmp_path: Path) -> None:
+    outer = nn.ModuleDict({"body": net()})
+    nest(outer, ["body.fc1", "body.fc2"])
+    give_biases(outer.get_submodule("body"), [6, 3])  # a part of what was nested
+    wrapped = nn.Sequential(cut(6))
+    give_biases(wrapped, [5, 2])  # more than what was nested
+    for network, own in ((outer, (6, 3)), (wrapped, (5, 2))):
+        assert {each.own for each in surgery_of(network).layers} == {own}
+    path = NestedPath(points=(PathPoint(share=1.0, ranks={"fc1": 6, "fc2": 6}),), measured_at="")
+    save_nested(tmp_path / "nested.safetensors", wrapped[0], path=path, card={})
+    fresh = fill(net(), tmp_path)
+    assert surgery_of(fresh) == surgery_of(wrapped)
+
+
+def test_a_layer_pickled_before_there_were_any_runs() -> None:
+    layer, rows = linear(8, 7, 7), drawn(1, 3, 8)
+    before = layer(rows)
+    del layer._parameters["own_biases"]
+    assert torch.equal(layer(rows), before)
+    assert layer.state_dict().keys() == {"up", "down", "bias", "_extra_state"}
+
+
+def test_weight_decay_draws_them_to_the_shared_bias() -> None:
+    made = cut(6, 3)
+    recipe = Recipe(epochs=1, batch_size=8, learning_rate=1e-3, weight_decay=0.1)
+    decayed, kept = make_optimizer(made, recipe, torch.device("cpu")).param_groups
+    own = [layer.own_biases for layer in nested_layers(made).values()]
+    assert all(any(one is each for each in decayed["params"]) for one in own)
+    assert {each.ndim for each in kept["params"]} == {1}
 
 
 def test_frozen_layers_get_frozen_biases_and_other_ranks_replace_those_there_are() -> None:

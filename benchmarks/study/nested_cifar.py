@@ -43,7 +43,7 @@ SEEDS, ABLATED, LENGTHENED = 5, 3, 3  # seeds, those of ablations, and of long t
 RATES = (1e-3, 3e-3, 1e-2)  # the trials
 DECAY = 0.1
 EPOCHS = 15  # of each separate perceptron
-SHORT = 14  # of a nested one, of two or three passes over the rows
+SHORT = 14  # of a nested one, of two passes over the rows or as many as PASSES says
 LONG = 7 * EPOCHS  # passes of a long training: as many as all separate ones take together
 
 
@@ -97,7 +97,7 @@ PASSES = {"sandwich": 3, "every": len(RANKS)}  # of a step; of the others two
 
 
 def long_epochs(design: Design) -> int:
-    """Epochs that make ``LONG`` passes, or twice as many where they take no more epochs else."""
+    """Epochs that make ``LONG`` passes; twice as many where that is no longer than others learn."""
     epochs = LONG // PASSES.get(design.objective.sampling, 2)
     return epochs if epochs > EPOCHS else 2 * epochs
 

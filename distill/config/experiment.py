@@ -103,19 +103,10 @@ def load_config(path: Path) -> dict[str, Any]:
 def settle(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
     """The concrete config: ``tables``, then ``overrides`` by dotted key, then what follows.
 
-    An override of ``None`` was not given; what one settles is not held against the tables. Raises
-    ``ConfigError``.
+    An override of ``None`` was not given. What is laid over is not held against the tables: an
+    option may settle what they say against each other. Raises ``ConfigError``.
     """
-    told = {dotted.partition(".")[0] for dotted, value in overrides.items() if value is not None}
-    if not all(isinstance(tables.get(name, {}), Mapping) for name in {"teacher", "student", *told}):
-        _build(tables, where="")  # which says what is no table
-    merged = {
-        name: dict(value) if isinstance(value, Mapping) else value for name, value in tables.items()
-    }
-    for dotted, value in overrides.items():
-        if value is not None:
-            section, key = dotted.split(".")
-            merged.setdefault(section, {})[key] = value
+    merged = _laid_over(tables, overrides)
     # options belong to one network: another network named on top starts without them
     for section in ("teacher", "student"):
         before = tables.get(section, {}).get("name")
@@ -136,6 +127,20 @@ def settle(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
     if config.extract.factor > 1:
         _go_on_with_factor_1(merged, config.extract, anew=bool(overrides.get("extract.factor")))
     return _build(merged, where="")
+
+
+def _laid_over(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the tables, with what is overridden."""
+    merged: dict[str, Any] = {}
+    for name, value in tables.items():
+        if name != "title" and not isinstance(value, Mapping):
+            raise ConfigError(f"{name}: input should be a table, got {value!r}")
+        merged[name] = dict(value) if isinstance(value, Mapping) else value
+    for dotted, value in overrides.items():
+        if value is not None:
+            section, key = dotted.split(".")
+            merged.setdefault(section, {})[key] = value
+    return merged
 
 
 def _go_on_with_factor_1(merged: dict[str, Any], extract: ExtractConfig, *, anew: bool) -> None:

@@ -124,9 +124,15 @@ class NestConfig(Section):
     @model_validator(mode="after")
     def _one_end(self) -> Self:
         if self.ranks and self.floor:
-            raise ValueError("say floor or ranks, not both: the lowest of the ranks is the floor")
+            raise ValueError(
+                "say floor or ranks, not both: the lowest of the ranks is the floor (--floor 0, or "
+                "--ranks '')"
+            )
         if self.ranks and self.budgets:
-            raise ValueError("say budgets or ranks, not both: ranks are taught, and nothing else")
+            raise ValueError(
+                "say budgets or ranks, not both: ranks are taught, and nothing else (--budgets '', "
+                "or --ranks '')"
+            )
         if low := [budget for budget in self.budgets if budget < self.floor]:
             raise ValueError(f"a budget of {low[0]:g} is below the floor of {self.floor:g}")
         return self

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 from distill.contest import Runner, Spot, itself
 from distill.contestants.ground import Ground, choose_nothing, choose_ranks, prepare_ranks
 from students import count_parameters
-from students.nested import count_flops, give_biases
+from students.nested import count_flops, give_biases, materialise
 
 
 @final
@@ -94,12 +94,18 @@ class Nested:
         del part
         ground = self.ground
         network = ground.start() if seed else ground.taught()
-        if seed and ground.own_biases:
-            give_biases(network, ground.lessons)
+        spots = ground.spots
+        if ground.own_biases:
+            if seed:
+                give_biases(network, ground.lessons)
+            spots = tuple(
+                replace(spot, parameters=count_parameters(materialise(network, spot.setting)))
+                for spot in spots
+            )
         return Runner(
             network=network,
             choose=choose_ranks,
-            spots=ground.spots,
+            spots=spots,
             lessons=ground.lessons if seed else (),
             taught=0 if seed else ground.updates,
             prepare=prepare_ranks,

@@ -51,7 +51,8 @@ class NestedLayer(nn.Module, ABC):
     down: nn.Parameter
     up: nn.Parameter
     bias: nn.Parameter | None
-    own_biases: nn.Parameter | None  # (ranks, d_out), of ``own_ranks``
+    own_biases: nn.Parameter | None  # (ranks, d_out), of …
+    own_ranks: tuple[int, ...] = ()  # the highest first; none of layers pickled before there were
 
     def __init__(
         self, *, rows: int, columns: int, full_rank: int, spread: float, biased: bool
@@ -69,7 +70,6 @@ class NestedLayer(nn.Module, ABC):
         self.up = nn.Parameter(torch.randn(rows, full_rank) / full_rank**0.5)
         self.down = nn.Parameter(torch.randn(full_rank, columns) * spread)
         self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if biased else None)
-        self.own_ranks: tuple[int, ...] = ()  # the highest first
         self.register_parameter("own_biases", None)
 
     # --- what each kind says ----------------------------------------------------------------------
@@ -141,9 +141,11 @@ class NestedLayer(nn.Module, ABC):
     def give_biases(self, ranks: Iterable[int]) -> None:
         """Give each of these ranks a bias of its own, of zeros, beside the one that all share.
 
-        They are one parameter, ``own_biases``, and replace those there are. A rank in between takes
-        that of the next higher one, a rank above all of them that of the highest. ``RankError`` for
-        a rank outside 1..R, or for none.
+        They are one parameter, ``own_biases``, and replace those there are, with what they learned.
+        A rank in between takes that of the next higher one, a rank above all of them that of the
+        highest. Code that reads a layer's bias itself does not see them: of a network's layers,
+        ``students.nested.give_biases`` knows some that are read so. ``RankError`` for a rank
+        outside 1..R, or for none.
         """
         chosen = tuple(sorted({self.checked(rank) for rank in ranks}, reverse=True))
         if not chosen:
@@ -156,7 +158,7 @@ class NestedLayer(nn.Module, ABC):
 
     def bias_at(self, rank: int) -> Tensor | None:
         """The bias (d_out,) at a rank: the shared one, and what the rank has of its own."""
-        if self.own_biases is None:
+        if not self.own_ranks or self.own_biases is None:  # they are given together
             return self.bias
         higher = sum(each >= rank for each in self.own_ranks)
         own = self.own_biases[max(0, higher - 1)]
@@ -291,12 +293,22 @@ class NestedLayer(nn.Module, ABC):
     # --- state ------------------------------------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
-        """The default rank, as a tensor so that safetensors can hold it."""
-        return torch.tensor(self._rank, device="cpu")
+        """The default rank, as a tensor so that safetensors can hold it.
+
+        Ranks that have biases of their own, if any, stand behind it.
+        """
+        told = [self._rank, *self.own_ranks] if self.own_ranks else self._rank
+        return torch.tensor(told, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take a saved rank; ``RankError`` where it is above R."""
-        self.rank = int(state)
+        """Take a saved rank; ``RankError`` where it is above R, or biases are of other ranks."""
+        rank, *own = state.flatten().tolist()
+        if tuple(own) != self.own_ranks:
+            raise RankError(
+                f"the state has biases of the ranks' own for {own}, and the layer for "
+                f"{list(self.own_ranks)}"
+            )
+        self.rank = rank
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies begin without prepared forms: their parameters' versions begin anew."""

@@ -13,16 +13,16 @@ from students.nested.errors import NestedError
 from students.nested.layers import NestedEmbedding
 from students.nested.materialise import read_by_torch
 from students.nested.ranks import Ranks, chosen_ranks, nested_layers
-from students.nested.surgery_record import record_biases
 
 
 def give_biases(network: nn.Module, settings: Iterable[Ranks]) -> int:
     """Give every layer a bias of its own at each rank that it has in ``settings``; say how many.
 
-    They are zeros beside the shared bias, so that nothing changes until they learn. Ranks in
-    between take those of the next higher rank. Tables have none, and neither have layers whose
-    numbers torch's attention reads itself. The record of the surgery, if the network carries one,
-    has them from now on: ``nest_like`` makes them again. ``RankError`` as ``set_rank``,
+    They are zeros beside the shared bias, so that nothing changes until they learn, and replace
+    those there are. Weight decay draws them there again. Ranks in between take those of the next
+    higher rank. Tables have none, and neither have layers whose numbers torch's own attention and
+    encoder layers read themselves (other code that does so sees the shared bias alone).
+    ``surgery_of`` tells of them, and ``nest_like`` makes them again. ``RankError`` as ``set_rank``,
     ``NestedError`` where no layer can have any.
     """
     layers, read = nested_layers(network), read_by_torch(network)
@@ -31,13 +31,12 @@ def give_biases(network: nn.Module, settings: Iterable[Ranks]) -> int:
         for name, layer in layers.items()
         if not isinstance(layer, NestedEmbedding) and id(layer) not in read
     }
+    if not wanted:
+        raise NestedError("no nested layer of this network can have biases of its ranks' own")
     for setting in settings:
         chosen = chosen_ranks(layers, setting)
         for name, ranks in wanted.items():
             ranks.add(chosen.get(layers[name], layers[name].rank))
-    if not wanted:
-        raise NestedError("no nested layer of this network can have biases of its ranks' own")
     for name, ranks in wanted.items():
         layers[name].give_biases(ranks)
-    record_biases(network, {name: layers[name].own_ranks for name in wanted})
     return sum(layers[name].dims[1] * len(layers[name].own_ranks) for name in wanted)

@@ -114,6 +114,9 @@ class Surgery:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         layers = [asdict(each) for each in self.layers]
+        for each in layers:
+            if not each["own"]:
+                del each["own"]  # as it was before there were any
         return {"layers": layers, "left_out": dict(self.left_out)}
 
     @classmethod
@@ -121,7 +124,8 @@ class Surgery:
         """Undo ``to_json``; ``NestedError`` for what is no record of a surgery."""
         try:
             layers = tuple(
-                Replaced(**{**each, "own": tuple(each.get("own", ()))}) for each in data["layers"]
+                Replaced(**{**each, "own": _own(each.get("own", ()), each["rank"])})
+                for each in data["layers"]
             )
             return cls(layers=layers, left_out=dict(data["left_out"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -131,12 +135,15 @@ class Surgery:
 def surgery_of(network: nn.Module) -> Surgery:
     """What was replaced in this network; ``NestedError`` where no record of it is.
 
-    Wrappers may stand around the network.
+    Wrappers may stand around the network. Which ranks have biases of their own is asked of the
+    layers.
     """
     for module in network.modules():
         surgery = module.__dict__.get("nested_surgery")
         if isinstance(surgery, Surgery):
-            return surgery
+            found = nested_layers(module)
+            layers = (replace(each, own=found[each.name].own_ranks) for each in surgery.layers)
+            return replace(surgery, layers=tuple(layers))
     raise NestedError("the network carries no record of a surgery; nest it first")
 
 
@@ -153,15 +160,6 @@ def attach_surgery(network: nn.Module, surgery: Surgery) -> None:
     network.nested_surgery = Surgery(
         layers=ordered, left_out={n: why for n, why in left_out.items() if n not in found}
     )  # type: ignore[assignment]
-
-
-def record_biases(network: nn.Module, ranks: Mapping[str, tuple[int, ...]]) -> None:
-    """Note which ranks of these layers have a bias of their own now, where there is a record."""
-    for module in network.modules():
-        held = module.__dict__.get("nested_surgery")
-        if isinstance(held, Surgery):
-            layers = tuple(replace(e, own=ranks.get(e.name, e.own)) for e in held.layers)
-            module.nested_surgery = replace(held, layers=layers)  # type: ignore[assignment]
 
 
 def _check_state(
@@ -187,11 +185,12 @@ def _check_state(
                     f"the checkpoint is of another surgery: {part} of {name} is "
                     f"{tuple(saved.shape)} there and {tuple(own.shape)} here"
                 )
-        there, here = (_own(of) for of in (state.get(f"{where}.own_biases"), layer.own_biases))
-        if f"{where}.up" in state and there != here:
+        extra = state.get(f"{where}._extra_state")
+        own_there = list(layer.own_ranks) if extra is None else extra.flatten()[1:].tolist()
+        if own_there != list(layer.own_ranks):
             raise OtherSurgeryError(
-                f"the checkpoint is of another surgery: {there} ranks of {name} have biases of "
-                f"their own there and {here} here"
+                f"the checkpoint is of another surgery: ranks {own_there} of {name} have biases of "
+                f"their own there, and {list(layer.own_ranks)} here"
             )
     for key in state:
         name = key.removeprefix(prefix).removesuffix(".up")
@@ -202,8 +201,13 @@ def _check_state(
             )
 
 
-def _own(biases: Tensor | None) -> int:
-    return 0 if biases is None else len(biases)
+def _own(ranks: Sequence[int], most: int) -> tuple[int, ...]:
+    """The ranks of biases, as a layer has them; ``ValueError`` for others."""
+    found = tuple(ranks)
+    falling = sorted({rank for rank in found if type(rank) is int and 1 <= rank <= most})[::-1]
+    if list(found) != falling:
+        raise ValueError(f"ranks {found} of biases are not falling ones in 1..{most}")
+    return found
 
 
 def _named(alike: Sequence[Replaced]) -> str:
