@@ -27,6 +27,7 @@ class Setting:
 SETTINGS = {
     "clinc150-minilm": Setting("clinc150-minilm", 3),
     "clinc150-minilm-gauges": Setting("clinc150-minilm", 3),
+    "clinc150-minilm-own": Setting("clinc150-minilm", 3),
     "caltech101-deit-128": Setting("caltech101-deit-128", 8),
     "caltech101-deit-128-views": Setting("caltech101-deit-128", 8),
     "caltech101-deit-128-gauges": Setting("caltech101-deit-128", 8),
