@@ -11,6 +11,9 @@ from distill.desk import Method
 from distill.lessons import Lesson, Material
 from students import Blueprint, FittedHead, Recipe, plain_settings
 
+# settings that came later: where they are not set, students of before are the same
+_LATER = ("decouple",)
+
 
 def made_by(
     method: str,
@@ -37,7 +40,8 @@ def made_by(
         "views": train.views,
         "pool": [store.digest for store in train.target_stores[1:]],
     }
-    made |= {name: getattr(settings, name) for name in way.settings}
+    unset = {name for name in _LATER if not getattr(settings, name)}
+    made |= {name: getattr(settings, name) for name in way.settings if name not in unset}
     if way.targets:
         stores = [*train.target_stores, lesson.targets["validation"]]
         made |= {

@@ -48,6 +48,11 @@ def subspace(desk: Desk) -> Pupil:
     """Compare g(x) with z, both divided by the spread of z: one number, folded back later."""
     settings, lesson, train = desk.settings, desk.lesson, desk.train
     _refuse_untaught_head(desk)
+    if settings.decouple:
+        raise StageError(
+            "what a student says in the k numbers is compared by the whole KL and knows no "
+            "decouple; leave it out, or train with --way sketch"
+        )
     check_prefixes(settings.prefixes, desk.blueprint.dim_out)
     aims = _aims(desk)
     encoder = desk.encoder()

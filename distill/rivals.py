@@ -137,6 +137,7 @@ def sketched(desk: Desk) -> Pupil:
         ce_weight=settings.ce_weight,
         kl_weight=settings.kl_weight,
         temperature=settings.temperature,
+        decouple=settings.decouple,
     )
     pupil = _matched(
         desk,
@@ -295,7 +296,7 @@ SOFT = ("kl_weight", "ce_weight", "temperature")
 HINTON = (*SOFT, "top_logits")
 
 RIVALS = {
-    "sketch": Method(make=sketched, settings=("target_weight", *SOFT), targets=True),
+    "sketch": Method(make=sketched, settings=("target_weight", "decouple", *SOFT), targets=True),
     "logits": Method(make=weighed_logits, settings=HINTON, features=True),
     "logit-mse": Method(make=logit_squares, features=True),
     "dkd": Method(make=decoupled, settings=("target_weight", *SOFT), features=True),

@@ -110,7 +110,8 @@ class MatchingLoss:
     """Mean of (rows - targets / scale)² + T² KL + cross-entropy: features matched, classes learned.
 
     ``rows`` of the network are of its projector, ``targets`` the teacher's, of spread ``scale``.
-    Terms of weight 0 are not computed.
+    With ``decouple`` the KL is DKD's (``decoupled_kl``), alpha 1 and beta so much. Terms of weight
+    0 are not computed.
     """
 
     scale: float
@@ -118,6 +119,7 @@ class MatchingLoss:
     ce_weight: float = 1.0
     kl_weight: float = 0.0
     temperature: float = 1.0
+    decouple: float = 0.0
 
     def __call__(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """``outputs`` holds ``rows`` and ``logits``, ``targets`` holds ``targets`` and ``labels``.
@@ -128,9 +130,20 @@ class MatchingLoss:
         rows = _same_width(outputs["rows"], targets)
         found = self.target_weight * functional.mse_loss(rows, targets["targets"] / self.scale)
         if self.kl_weight:
-            divergence = kl(outputs["logits"], targets["logits"], self.temperature)
-            found = found + self.kl_weight * divergence
+            found = found + self.kl_weight * self._divergence(outputs["logits"], targets)
         return _with_labels(found, outputs.get("logits"), targets, self.ce_weight)
+
+    def _divergence(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        if not self.decouple:
+            return kl(logits, targets["logits"], self.temperature)
+        return decoupled_kl(
+            logits,
+            targets["logits"],
+            targets["labels"],
+            alpha=1.0,
+            beta=self.decouple,
+            temperature=self.temperature,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

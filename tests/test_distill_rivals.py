@@ -132,6 +132,36 @@ def test_the_sketch_learns_labels_rows_and_logits_of_k_stored_numbers(
     assert set(dict(pupil.student.named_children())) == {"encoder", "head"}
 
 
+def test_the_sketch_learns_what_it_says_of_classes_as_dkd_does(
+    school: School, taught: Lesson
+) -> None:
+    pupil, outputs, targets = first_batch(
+        school, "sketch", target_weight=0.0, kl_weight=3.0, ce_weight=0.0, temperature=4.0,
+        decouple=5.0,
+    )  # fmt: skip
+    own, labels = outputs["logits"].detach().double() / 4, targets["labels"].numpy()
+    told = targets["logits"].double() / 4
+    total = 0.0
+    for found, aim, label in zip(
+        own.softmax(1).numpy(), told.softmax(1).numpy(), labels, strict=True
+    ):
+        others = [np.delete(one, label) for one in (found, aim)]
+        q, p = (np.array([one[label], 1 - one[label]]) for one in (found, aim))
+        g, f = (one / one.sum() for one in others)
+        total += (p * np.log(p / q)).sum() + 5 * (f * np.log(f / g)).sum()
+    expected = 3 * 16 * total / len(labels)
+    assert float(pupil.loss(outputs, targets).detach()) == pytest.approx(expected, rel=1e-4)
+    plain = dataclasses.replace(pupil.loss, decouple=0.0)
+    assert float(plain(outputs, targets).detach()) != pytest.approx(expected, rel=1e-2)
+
+
+def test_a_sketch_that_is_not_decoupled_is_made_by_what_it_was_before(school: School) -> None:
+    settings = StudentConfig(way="sketch", kl_weight=1.0)
+    assert "decouple" not in school.made_by("sketch", settings)
+    told = settings.model_copy(update={"decouple": 8.0})
+    assert school.made_by("sketch", told)["decouple"] == 8.0
+
+
 def test_the_sketch_without_logits_reads_none(school: School) -> None:
     _, _, targets = first_batch(school, "sketch", kl_weight=0.0)
     assert set(targets) == {"targets", "labels"}

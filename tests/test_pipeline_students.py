@@ -90,6 +90,7 @@ def test_a_student_beside_a_sketch_keeps_its_own_width(run_copy: Path, call: Com
         (words, "set --kl-weight or --ce-weight above 0"),
         ((*learning, "--loss", "cosine"), "a sketch is compared by plain squares"),
         ((*learning, "--loss", "mse", "--prefixes", "16"), "and knows no prefixes"),
+        ((*learning, "--way", "subspace", "--decouple", "8"), "knows no decouple; leave it out"),
     ):
         code, _, err = call(*wrong)
         assert code == 2

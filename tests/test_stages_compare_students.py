@@ -359,6 +359,10 @@ def test_a_kind_alone_is_the_subspace_of_that_kind() -> None:
 def test_a_sketch_of_another_map_and_another_reference() -> None:
     one = contender("sketch:pca@2")
     assert (one.method, one.kind, one.defaults["views"]) == ("sketch", "pca", 2)
+    other = contender("sketch-dkd:pca")
+    assert (other.method, other.kind, other.takes) == ("sketch", "pca", one.takes)
+    assert (one.defaults["decouple"], other.defaults["decouple"]) == (0.0, 8.0)
+    assert other.space == one.space
     assert not one.in_space
     names = [one.name for one in contenders(["labels", "subspace"], reference="sketch")]
     assert names == ["sketch", "labels", "subspace"]

@@ -18,6 +18,8 @@ from projections import KINDS
 
 REFERENCE = "subspace"  # what all others are compared with, unless told otherwise
 SKETCH = "sketch"
+DECOUPLED = "sketch-dkd"  # what is read off the sketch is learned as DKD learns logits
+MAPPED = (REFERENCE, SKETCH, DECOUPLED)  # these learn the store of a map, which may be named
 TARGETS, FEATURES, LOGITS, LABELS, TEACHER = "targets", "features", "logits", "labels", "teacher"
 TOP_LOGITS = "top-logits"
 TOP = 10  # chances of a row that it keeps, unless told otherwise
@@ -60,6 +62,7 @@ SUBSPACE_SPACE = _own(("kl_weight", "ce_weight", "temperature"))
 MATCHED: Settings = {**PLAIN, "target_weight": 1.0, "ce_weight": 1.0}
 ENDLESS: Settings = {
     "targets": "raw", "shrink": 0.0, "average_views": False, "prefixes": (), "loss": "mse",
+    "decouple": 0.0,
 }  # fmt: skip
 
 _TABLE = (
@@ -69,6 +72,7 @@ _TABLE = (
         about="the projected rows",
         takes=(TARGETS,),
         space=SUBSPACE_SPACE,
+        defaults={"decouple": 0.0},
     ),
     Contender(
         name=SKETCH,
@@ -79,6 +83,17 @@ _TABLE = (
         defaults={
             **PLAIN, **ENDLESS, "target_weight": 1.0, "kl_weight": 1.0, "ce_weight": 1.0,
             "temperature": 4.0, "projector": 0,
+        },
+    ),
+    Contender(
+        name=DECOUPLED,
+        method="sketch",
+        about="the same, what their head says decoupled (DKD)",
+        takes=(TARGETS, LABELS),
+        space=_own(("target_weight", "kl_weight", "temperature")),
+        defaults={
+            **PLAIN, **ENDLESS, "target_weight": 1.0, "kl_weight": 1.0, "ce_weight": 1.0,
+            "temperature": 4.0, "projector": 0, "decouple": 8.0,
         },
     ),
     Contender(
@@ -208,12 +223,12 @@ def contender(name: str) -> Contender:
     method, colon, kind = name.partition(":") if ":" in name else (REFERENCE, ":", name)
     if method == TOP_LOGITS:
         return _keeping(kind)
-    if method in (REFERENCE, SKETCH) and colon and kind in KINDS:
+    if method in MAPPED and colon and kind in KINDS:
         one = CONTENDERS[method]
         return replace(
             one, name=f"{method}:{kind}", about=f"{one.about}, of the {kind} map", kind=kind
         )
-    known = (*CONTENDERS, *(f"{own}:{kind}" for own in (REFERENCE, SKETCH) for kind in KINDS))
+    known = (*CONTENDERS, *(f"{own}:{kind}" for own in MAPPED for kind in KINDS))
     hint = nearest(name, (*known, *KINDS), cutoff=0.5) or f"; known: {', '.join(known)}"
     raise StageError(f"no way to teach is called {name!r}{hint}")
 

@@ -40,6 +40,7 @@ class StudentConfig(Section):
     kl_weight: Weight = 0.0
     ce_weight: Weight = 0.0
     temperature: PositiveFloat = 2.0
+    decouple: Weight = 0.0  # of a sketch's KL, of other classes over the label's (DKD); 0: whole KL
     top_logits: Natural = 0  # of a row that the way "logits" of a comparison learns; 0: all
     fisher_ridge: Weight = 0.1  # share of Mahalanobis' metric beside that of the loss "fisher"
     prefixes: tuple[Positive, ...] = ()  # widths below k that must do as well by themselves

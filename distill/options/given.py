@@ -110,6 +110,7 @@ class StudentOptions(ComputeOptions, total=False):
     targets: str
     kl_weight: float
     ce_weight: float
+    decouple: float
     prefixes: str | list[int]
     head: str
     calibrate: bool

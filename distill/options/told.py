@@ -17,8 +17,8 @@ MAPS = (
 )
 # of distill.comparing.contenders, which would load torch
 WAYS = (
-    "subspace, sketch, labels, logits, top-logits, logit-mse, dkd, features, vkd, simkd, rdimkd, "
-    "online, pretrained, tfidf, model2vec, or a kind of map"
+    "subspace, sketch, sketch-dkd, labels, logits, top-logits, logit-mse, dkd, features, vkd, "
+    "simkd, rdimkd, online, pretrained, tfidf, model2vec, or a kind of map"
 )
 # What an option means everywhere …
 COMMON = {
@@ -87,6 +87,10 @@ COMMON = {
     "compile": Option("compile the network with torch.compile", ("student.compile",)),
     "kl_weight": Option("weight of the KL through the carried-over head", ("student.kl_weight",)),
     "ce_weight": Option("weight of the cross-entropy with the labels", ("student.ce_weight",)),
+    "decouple": Option(
+        "of a sketch: weight of the other classes in its KL over the label's (DKD)",
+        ("student.decouple",),
+    ),
     "baselines": Option(
         "also train the same network from labels, and by logit distillation",
         ("student.baselines",),
