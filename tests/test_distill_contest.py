@@ -152,7 +152,9 @@ def test_the_first_seed_is_the_network_there_is_and_others_are_taught() -> None:
 
 def test_other_seeds_begin_with_biases_of_their_own_where_the_first_has_them() -> None:
     for own in (False, True):
-        network = Nested(ground=ground(own_biases=own), seeds=2).runner("", 1).network
+        one = Nested(ground=ground(own_biases=own), seeds=2)
+        network = one.runner("", 1).network
+        assert ("biases of each taught rank's own" in one.about) is own
         found = {layer.own_ranks for layer in nested_layers(network).values()}
         assert found == ({LESSONS} if own else {()})
 

@@ -78,8 +78,13 @@ class Nested:
     ground: Ground
     seeds: int
     name: str = "nested"
-    about: str = "one network, all ranks; its rank a layer follows its path"
     timed: bool = True
+
+    @property
+    def about(self) -> str:
+        """What it is."""
+        own = "; biases of each taught rank's own" if self.ground.own_biases else ""
+        return f"one network, all ranks; its rank a layer follows its path{own}"
 
     def parts(self) -> Sequence[str]:
         """One network."""
