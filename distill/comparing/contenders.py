@@ -88,7 +88,7 @@ _TABLE = (
     Contender(
         name=DECOUPLED,
         method="sketch",
-        about="the same, what their head says decoupled (DKD)",
+        about="the projected rows behind a map, what their head says decoupled (DKD), labels",
         takes=(TARGETS, LABELS),
         space=_own(("target_weight", "kl_weight", "temperature")),
         defaults={
