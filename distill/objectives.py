@@ -51,7 +51,7 @@ def subspace(desk: Desk) -> Pupil:
     if settings.decouple:
         raise StageError(
             "what a student says in the k numbers is compared by the whole KL and knows no "
-            "decouple; leave it out, or train with --way sketch"
+            "decouple: set --decouple 0, or train with --way sketch"
         )
     check_prefixes(settings.prefixes, desk.blueprint.dim_out)
     aims = _aims(desk)

@@ -166,6 +166,11 @@ def _refuse_what_needs_the_space(settings: StudentConfig) -> None:
             "the head of a student beside a sketch learns from labels or logits: set --kl-weight "
             "or --ce-weight above 0"
         )
+    if settings.decouple and not settings.kl_weight:
+        raise StageError(
+            "decouple weighs a part of the KL, and there is none: set --kl-weight above 0, or "
+            "--decouple 0"
+        )
 
 
 def reused_head(desk: Desk) -> Pupil:

@@ -155,6 +155,15 @@ def test_the_sketch_learns_what_it_says_of_classes_as_dkd_does(
     assert float(plain(outputs, targets).detach()) != pytest.approx(expected, rel=1e-2)
 
 
+def test_rows_without_a_label_take_the_teachers_class(school: School) -> None:
+    pupil, outputs, targets = first_batch(
+        school, "sketch", kl_weight=1.0, ce_weight=0.0, decouple=8.0
+    )
+    none = {**targets, "labels": torch.full_like(targets["labels"], -1)}
+    its = {**targets, "labels": targets["logits"].argmax(dim=1)}
+    torch.testing.assert_close(pupil.loss(outputs, none), pupil.loss(outputs, its))
+
+
 def test_a_sketch_that_is_not_decoupled_is_made_by_what_it_was_before(school: School) -> None:
     settings = StudentConfig(way="sketch", kl_weight=1.0)
     assert "decouple" not in school.made_by("sketch", settings)

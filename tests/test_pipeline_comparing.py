@@ -208,6 +208,8 @@ def test_other_settings_are_refused_until_all_is_begun_anew(
     refused(answer, "recipe.json was made with student.epochs = 1, now it is 2", "--overwrite")
     answer = call(*words, "--trials", "3", "--seeds", "2", "--epochs", "1", "--factor", "4")
     refused(answer, "recipe.json was made with trials = 2, now it is 3")
+    # what every way has a value of its own for, or none at all, and recipes of before do not name
+    assert "student.decouple" not in (folder / "compare" / "recipe.json").read_text()
     code, out, err = call(
         *words, "--trials", "1", "--seeds", "1", "--epochs", "1", "--factor", "4", "--overwrite"
     )

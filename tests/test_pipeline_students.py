@@ -90,7 +90,14 @@ def test_a_student_beside_a_sketch_keeps_its_own_width(run_copy: Path, call: Com
         (words, "set --kl-weight or --ce-weight above 0"),
         ((*learning, "--loss", "cosine"), "a sketch is compared by plain squares"),
         ((*learning, "--loss", "mse", "--prefixes", "16"), "and knows no prefixes"),
-        ((*learning, "--way", "subspace", "--decouple", "8"), "knows no decouple; leave it out"),
+        (
+            (*words, "--ce-weight", "1", "--kl-weight", "0", "--decouple", "8"),
+            "set --kl-weight above 0, or --decouple 0",
+        ),
+        (
+            (*learning, "--way", "subspace", "--decouple", "8"),
+            "decouple: set --decouple 0, or train",
+        ),
     ):
         code, _, err = call(*wrong)
         assert code == 2

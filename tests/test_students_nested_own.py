@@ -259,6 +259,24 @@ def test_the_record_asks_the_layers_whoever_gave_the_biases(tmp_path: Path) -> N
     assert surgery_of(fresh) == surgery_of(wrapped)
 
 
+def test_the_record_outlives_its_layers() -> None:
+    made = cut(6, 3)
+    made.fc2 = nn.Linear(9, 6)
+    assert [each.own for each in surgery_of(made).layers] == [(6, 3), ()]
+    made.fc1 = nn.Linear(6, 9)
+    assert [each.name for each in surgery_of(made).layers] == ["fc1", "fc2"]
+
+
+def test_a_state_that_names_no_ranks_is_held_against_their_number() -> None:
+    taker, state = net(), cut(6, 3).state_dict()
+    nest(taker, ["fc1", "fc2"])
+    bare = {name: each for name, each in state.items() if "_extra_state" not in name}
+    with pytest.raises(OtherSurgeryError, match=r"ranks \[0, 0\] of fc1 have biases of their own"):
+        taker.load_state_dict(bare, strict=False)
+    alone = {name: each for name, each in state.items() if name.startswith("head")}
+    taker.load_state_dict(alone, strict=False)
+
+
 def test_a_layer_pickled_before_there_were_any_runs() -> None:
     layer, rows = linear(8, 7, 7), drawn(1, 3, 8)
     before = layer(rows)

@@ -18,7 +18,7 @@ from projections import KINDS
 
 REFERENCE = "subspace"  # what all others are compared with, unless told otherwise
 SKETCH = "sketch"
-DECOUPLED = "sketch-dkd"  # what is read off the sketch is learned as DKD learns logits
+DECOUPLED = "sketch-dkd"  # its KL is DKD's: alpha is kl_weight, beta eight times as much
 MAPPED = (REFERENCE, SKETCH, DECOUPLED)  # these learn the store of a map, which may be named
 TARGETS, FEATURES, LOGITS, LABELS, TEACHER = "targets", "features", "logits", "labels", "teacher"
 TOP_LOGITS = "top-logits"

@@ -133,7 +133,7 @@ def _laid_over(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[
     """A copy of the tables, with what is overridden."""
     merged: dict[str, Any] = {}
     for name, value in tables.items():
-        if name != "title" and not isinstance(value, Mapping):
+        if name in Config.model_fields and name != "title" and not isinstance(value, Mapping):
             raise ConfigError(f"{name}: input should be a table, got {value!r}")
         merged[name] = dict(value) if isinstance(value, Mapping) else value
     for dotted, value in overrides.items():

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from distill.schooling import School
     from distill.stages.compare_students import Ground
 
-NOT_COMPARED = {"seed", "baselines", "budget", "factor"}  # of a student's settings
+# of a student's settings: these decide no trial, or every way has its own
+NOT_COMPARED = {"seed", "baselines", "budget", "factor", "decouple"}
 TEXT_VIEWS, IMAGE_VIEWS = "token-dropout", "crop-flip"  # of the teacher online, unless named
 
 

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from students.nested.base import NestedLayer
 from students.nested.errors import NestedError, OtherSurgeryError
 from students.nested.forms import break_even
 from students.nested.initial import FEW
@@ -141,8 +142,10 @@ def surgery_of(network: nn.Module) -> Surgery:
     for module in network.modules():
         surgery = module.__dict__.get("nested_surgery")
         if isinstance(surgery, Surgery):
-            found = nested_layers(module)
-            layers = (replace(each, own=found[each.name].own_ranks) for each in surgery.layers)
+            named = module.named_modules()
+            found = {name: each for name, each in named if isinstance(each, NestedLayer)}
+            own = {name: layer.own_ranks for name, layer in found.items()}
+            layers = (replace(each, own=own.get(each.name, each.own)) for each in surgery.layers)
             return replace(surgery, layers=tuple(layers))
     raise NestedError("the network carries no record of a surgery; nest it first")
 
@@ -185,12 +188,11 @@ def _check_state(
                     f"the checkpoint is of another surgery: {part} of {name} is "
                     f"{tuple(saved.shape)} there and {tuple(own.shape)} here"
                 )
-        extra = state.get(f"{where}._extra_state")
-        own_there = list(layer.own_ranks) if extra is None else extra.flatten()[1:].tolist()
-        if own_there != list(layer.own_ranks):
+        there, here = _own_there(state, where), list(layer.own_ranks)
+        if f"{where}.up" in state and there != here:
             raise OtherSurgeryError(
-                f"the checkpoint is of another surgery: ranks {own_there} of {name} have biases of "
-                f"their own there, and {list(layer.own_ranks)} here"
+                f"the checkpoint is of another surgery: ranks {there} of {name} have biases of "
+                f"their own there, and {here} here"
             )
     for key in state:
         name = key.removeprefix(prefix).removesuffix(".up")
@@ -208,6 +210,13 @@ def _own(ranks: Sequence[int], most: int) -> tuple[int, ...]:
     if list(found) != falling:
         raise ValueError(f"ranks {found} of biases are not falling ones in 1..{most}")
     return found
+
+
+def _own_there(state: Mapping[str, Tensor], where: str) -> list[int]:
+    """The ranks that have biases of their own in a state; zeros for those it does not name."""
+    told, biases = (state.get(f"{where}.{part}") for part in ("_extra_state", "own_biases"))
+    named: list[int] = [] if told is None else told.flatten()[1:].tolist()
+    return named + [0] * ((0 if biases is None else len(biases)) - len(named))
 
 
 def _named(alike: Sequence[Replaced]) -> str:
