@@ -342,7 +342,7 @@ def test_a_wrong_name_is_told_the_nearest(name: str, near: str) -> None:
 
 
 def test_a_name_like_none_is_told_all() -> None:
-    known = r"known: subspace, sketch, labels, .*subspace:pca.*sketch:pca"
+    known = r"known: subspace, sketch, sketch-dkd, labels, .*subspace:pca.*sketch:pca"
     with pytest.raises(StageError, match=known):
         contender("zzzzzz")
 
