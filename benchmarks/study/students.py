@@ -26,6 +26,7 @@ from benchmarks.study.common import (
 )
 from distill.bars import Bars
 from distill.findings import Band, Comparison, Fixed, Way
+from stores import open_splits
 
 NOTHING = "·"
 
@@ -65,7 +66,8 @@ def main() -> None:
         json.dumps(fixed.to_json(), indent=1, sort_keys=True) + "\n"
     )
     if not asked.search:
-        page(asked.name, cast(Comparison, distill.compare_students(run, progress=bars)))
+        found = cast(Comparison, distill.compare_students(run, progress=bars))
+        page(asked.name, found, pool=pooled(run))
 
 
 def prepared(name: str) -> Path:
@@ -89,7 +91,13 @@ def prepared(name: str) -> Path:
     return run
 
 
-def page(name: str, found: Comparison) -> None:
+def pooled(run: Path) -> int:
+    """How many examples without a label there are beside the training rows."""
+    pool = open_splits(run / "features.zarr").get("unlabeled")
+    return pool.spec.rows // max(1, pool.spec.views) if pool else 0
+
+
+def page(name: str, found: Comparison, *, pool: int) -> None:
     """One page: what was compared, every way's row, what may be said."""
     header = [
         "taught by", "validation, %", "test accuracy, %", f"against {found.reference}, points",
@@ -101,7 +109,9 @@ def page(name: str, found: Comparison) -> None:
         f"Teacher: {100 * found.teacher_accuracy:.1f} %. Student: {found.network}, {found.epochs} "
         f"epochs; target {found.target} unless a way names its map; {found.trials} trials a way on "
         f"validation, {found.seeds} fresh seeds; {found.rows['train']} training and "
-        f"{found.rows['test']} test rows.\n"
+        f"{found.rows['test']} test rows"
+        + (f", and {pool} without a label, which labels alone cannot use" if pool else "")
+        + ".\n"
     )
     notes = "".join(f"- {note}\n" for note in found.notes)
     parts = (told, table(header, rows), notes)
