@@ -172,8 +172,10 @@ def _reasons(
         if of:
             behind_long = behind(_tested(of), _tested(found["designs"][name]), RANKS)
             gain = -sum(behind_long) / len(behind_long)
-            late = mean_and_half(behind(_tested(found["designs"][name]), separate, RANKS))[0]
-            told = ": what it is behind is not a lack of steps" if gain < BAR and late > BAR else ""
+            short = mean_and_half(behind(_tested(found["designs"][name]), separate, RANKS))[0]
+            told = (
+                ": what it is behind is not a lack of steps" if gain < BAR and short > BAR else ""
+            )
             yield (
                 f"Passes: {found['epochs'][name]} epochs instead of {found['epochs']['nested']} "
                 f"change the mean over ranks by {gain:+.1f} points ({name}; "

@@ -65,6 +65,17 @@ ENDLESS: Settings = {
     "decouple": 0.0,
 }  # fmt: skip
 
+_SKETCH = Contender(
+    name=SKETCH,
+    method="sketch",
+    about="the projected rows behind a learned map, what their head says, and labels",
+    takes=(TARGETS, LABELS),
+    space=_own(("target_weight", "kl_weight", "temperature")),
+    defaults={
+        **PLAIN, **ENDLESS, "target_weight": 1.0, "kl_weight": 1.0, "ce_weight": 1.0,
+        "temperature": 4.0, "projector": 0,
+    },
+)  # fmt: skip
 _TABLE = (
     Contender(
         name=REFERENCE,
@@ -74,27 +85,12 @@ _TABLE = (
         space=SUBSPACE_SPACE,
         defaults={"decouple": 0.0},
     ),
-    Contender(
-        name=SKETCH,
-        method="sketch",
-        about="the projected rows behind a learned map, what their head says, and labels",
-        takes=(TARGETS, LABELS),
-        space=_own(("target_weight", "kl_weight", "temperature")),
-        defaults={
-            **PLAIN, **ENDLESS, "target_weight": 1.0, "kl_weight": 1.0, "ce_weight": 1.0,
-            "temperature": 4.0, "projector": 0,
-        },
-    ),
-    Contender(
+    _SKETCH,
+    replace(
+        _SKETCH,
         name=DECOUPLED,
-        method="sketch",
         about="the projected rows behind a map, what their head says decoupled (DKD), labels",
-        takes=(TARGETS, LABELS),
-        space=_own(("target_weight", "kl_weight", "temperature")),
-        defaults={
-            **PLAIN, **ENDLESS, "target_weight": 1.0, "kl_weight": 1.0, "ce_weight": 1.0,
-            "temperature": 4.0, "projector": 0, "decouple": 8.0,
-        },
+        defaults={**_SKETCH.defaults, "decouple": 8.0},
     ),
     Contender(
         name="labels",

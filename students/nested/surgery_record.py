@@ -143,8 +143,7 @@ def surgery_of(network: nn.Module) -> Surgery:
         surgery = module.__dict__.get("nested_surgery")
         if isinstance(surgery, Surgery):
             named = module.named_modules()
-            found = {name: each for name, each in named if isinstance(each, NestedLayer)}
-            own = {name: layer.own_ranks for name, layer in found.items()}
+            own = {name: of.own_ranks for name, of in named if isinstance(of, NestedLayer)}
             layers = (replace(each, own=own.get(each.name, each.own)) for each in surgery.layers)
             return replace(surgery, layers=tuple(layers))
     raise NestedError("the network carries no record of a surgery; nest it first")
