@@ -12,6 +12,7 @@ released when that training ends: ``following``.
 
 import atexit
 import functools
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -184,6 +185,9 @@ def _joined(size: int) -> World:
         distributed.PrefixStore(name, store)  # type: ignore[attr-defined]
         for name in ("group", "events")
     )
+    # its defaults hold the group there is when it is first imported, by an optimizer say; a group
+    # that is held outlives ``_leave``, and its threads may abort the process as Python ends
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=_LONG)
     atexit.register(_leave)
     return World(rank=rank, size=size, store=events)

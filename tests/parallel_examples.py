@@ -1,5 +1,6 @@
 """Trainings in several processes, as ``torchrun`` would start them: a script, and who starts it."""
 
+import atexit
 import json
 import os
 import socket
@@ -141,6 +142,11 @@ def resumed(folder: Path, rank: int) -> None:
     (folder / f"resumed-{rank}.json").write_text(json.dumps(result.resumed))
 
 
+def threads() -> list[str]:
+    """Names of the threads of this process, those that Python does not know among them."""
+    return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+
 def start(case: str, folder: Path, *, processes: int = 2) -> "list[tuple[int, str]]":
     """Run a case in several processes; the exit code and stderr of each."""
     with socket.socket() as sock:
@@ -169,5 +175,8 @@ def start(case: str, folder: Path, *, processes: int = 2) -> "list[tuple[int, st
 
 
 if __name__ == "__main__":
+    folder, rank = Path(sys.argv[2]), int(os.environ["RANK"])
+    # before the first training registers how it leaves the others, so that this runs after that
+    atexit.register(lambda: (folder / f"left-{rank}.json").write_text(json.dumps(threads())))
     cases = {"together": together, "killed": killed, "resumed": resumed}
-    cases[sys.argv[1]](Path(sys.argv[2]), int(os.environ["RANK"]))
+    cases[sys.argv[1]](folder, rank)

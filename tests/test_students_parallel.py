@@ -90,6 +90,15 @@ def test_two_processes_give_what_one_gives(
             assert ours[measure] == pytest.approx(theirs[measure], rel=1e-5), measure
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="who runs is not to be seen")
+def test_no_thread_of_the_group_is_left_when_a_process_ends(done: Path) -> None:
+    """One that runs on while Python is taken down can abort a process that has finished."""
+    for rank in (0, 1):
+        left = json.loads((done / f"left-{rank}.json").read_text())
+        assert left
+        assert not [name for name in left if "gloo" in name]
+
+
 def test_the_leader_alone_evaluates_and_tells(seen: list[dict[str, Any]]) -> None:
     batches = [f"{BATCH} rows"] * (ROWS // BATCH) + [f"{ROWS % BATCH} rows"]
     epochs = [["0 rows", *batches, "evaluate", f"epoch {n}"] for n in (1, 2, 3)]
