@@ -33,6 +33,7 @@ from students.nested import (
     NestedPath,
     NormStatistics,
     RankError,
+    Tried,
     candidate_ranks,
     dense_costs,
     find_path,
@@ -155,13 +156,18 @@ class Trials:
         """Forward passes that trying takes; full ranks are not tried."""
         return len(self.batches) * (1 + sum(len(of) - 1 for of in self.ranks.values()))
 
-    def path(self, floor: float, *, on_forward: Told = lambda _: None) -> NestedPath:
+    def path(
+        self, floor: float, *, tried: Tried | None = None, on_forward: Told = lambda _: None
+    ) -> NestedPath:
         """The path from full ranks down to a budget, 0 for all the way.
 
+        ``tried`` holds what a call before this one found, and is given what this one finds.
         At most ``NORMED`` points where the network has BatchNorm. ``BudgetError`` for a floor out
         of reach, ``CalibrationError`` as ``sensitivities``.
         """
-        damages = sensitivities(self.network, self.batches, self.ranks, on_forward=on_forward)
+        damages = sensitivities(
+            self.network, self.batches, self.ranks, tried=tried, on_forward=on_forward
+        )
         path = find_path(
             self.network,
             damages,

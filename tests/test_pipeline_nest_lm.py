@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +194,7 @@ def test_the_same_command_again_teaches_nothing_and_finds_the_same(
 
 
 class Stops(Silent):
-    """Interrupts when the named network is about to answer."""
+    """Interrupts when the named network is about to answer, or among the tries of ranks."""
 
     def __init__(self, at: str) -> None:
         self.at = at
@@ -201,8 +203,20 @@ class Stops(Silent):
         if text.startswith(self.at):
             raise KeyboardInterrupt
 
+    @contextmanager
+    def task(self, label: str, *, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        del total, unit
+        left = [5]
 
-@pytest.mark.parametrize("at", ["nested 14 layers", "nested-s1 answers", "one-rank"])
+        def advance(amount: int) -> None:
+            left[0] -= amount
+            if label == self.at and left[0] <= 0:
+                raise KeyboardInterrupt
+
+        yield advance
+
+
+@pytest.mark.parametrize("at", ["try ranks", "nested 14 layers", "nested-s1 answers", "one-rank"])
 def test_what_broke_off_goes_on_and_ends_as_one_that_did_not(
     measured: tuple[Path, LanguageFrontier], tmp_path: Path, model: Path, data: str, at: str
 ) -> None:
@@ -211,10 +225,12 @@ def test_what_broke_off_goes_on_and_ends_as_one_that_did_not(
     told: dict[str, Any] = {**QUICK, "model": str(model), "data": data, "config": config}
     with pytest.raises(KeyboardInterrupt):
         distill.nest_lm(tmp_path / "run", progress=Stops(at), **told)
+    assert bool(list(tmp_path.rglob("tried-*.jsonl"))) == (at == "try ranks")
     again = distill.nest_lm(tmp_path / "run", **told)
     for mine, theirs in zip(again.curves, found.curves, strict=True):
         for one, other in zip(mine.points, theirs.points, strict=True):
             assert one.surprise == other.surprise
+    assert not list(tmp_path.rglob("tried-*.jsonl"))
 
 
 @pytest.mark.parametrize(

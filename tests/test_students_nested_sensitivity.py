@@ -76,6 +76,23 @@ def test_the_network_is_left_as_it_was_and_no_pass_is_wasted() -> None:
     assert counted.calls == sum(heard) == 2 * (1 + 3)
 
 
+@pytest.mark.parametrize("done", range(7))
+def test_what_was_tried_is_not_tried_again_and_gives_the_same_bits(done: int) -> None:
+    whole: dict[tuple[int, str, int], float] = {}
+    expected = sensitivities(network(), batches(), RANKS, tried=whole)
+    assert list(whole) == [(at, *of) for at in (0, 1) for of in (("0", 3), ("0", 1), ("3", 2))]
+    tried = dict(list(whole.items())[:done])
+    heard: list[int] = []
+    model = network()
+    found = sensitivities(model, batches(), RANKS, tried=tried, on_forward=heard.append)
+    assert found == expected
+    assert tried == whole
+    assert sum(heard) == 8
+    counted = model[-1]
+    assert isinstance(counted, Counted)
+    assert counted.calls == 8 - done - done // 3  # of a whole batch the full network is not asked
+
+
 def test_another_loss_may_fall_and_is_cut_at_zero() -> None:
     labels = {7: torch.arange(7) % 3, 4: torch.arange(4) % 3}
 

@@ -36,6 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "labels alone": {"distill": "none"},
     "hints": {"hint_weight": 5.0},
     "gauge forms": {"gauges": True},
+    "own biases": {"own_biases": True},
+    "every budget each step": {"sampling": "every"},
 }
 
 

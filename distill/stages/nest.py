@@ -1,7 +1,8 @@
 """``nest``: a trained network becomes one of any budget, and learns to be good at all of them.
 
-It is cut first, which is kept (``start.safetensors``: surgery, path, factors), then taught at a few
-points of its path, the best epoch chosen by their mean on validation. Of test nothing is read.
+It is cut first, which is kept (``start.safetensors``: surgery, path, factors; until then, each rank
+that was tried), then taught at a few points of its path, the best epoch chosen by their mean on
+validation. Of test nothing is read.
 """
 
 import copy
@@ -46,6 +47,7 @@ from distill.rank_lessons import (
 )
 from distill.runs import recall, remember
 from distill.training_rows import TrainingRows, fresh_note, fresh_rows, plain_rows
+from distill.tried import tried_ranks
 from distill.whole import set_aside
 from students import (
     Evaluation,
@@ -66,6 +68,7 @@ from students.feeds import Take
 from students.nested import (
     NestedPath,
     NestedRecipe,
+    Tried,
     Witness,
     attach,
     fill,
@@ -300,14 +303,15 @@ class _Bench:
                 path=saved.path,
                 dense_flops=int(saved.card["dense_flops"]),
             )
-        made = self._cut()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        card = {**self.subject.card, "made_by": surgical, "dense_flops": made.dense_flops}
-        save_nested(file, network, path=made.path, card=card)
+        with tried_ranks(self.folder, surgical) as tried:
+            made = self._cut(tried)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            card = {**self.subject.card, "made_by": surgical, "dense_flops": made.dense_flops}
+            save_nested(file, network, path=made.path, card=card)
         attach(network, made.path)
         return made
 
-    def _cut(self) -> Cut:
+    def _cut(self, tried: Tried) -> Cut:
         network, settings = self.subject.network, self.settings
         measure_norms(network, self._calibration)  # too few rows for it are said before any work
         example = example_of(self.splits["train"], self.subject.prepare)
@@ -320,7 +324,7 @@ class _Bench:
             path = trials.alike(settings.ranks)
         else:
             with self.progress.task("try ranks", total=trials.passes, unit="passes") as advance:
-                path = trials.path(settings.floor, on_forward=advance)
+                path = trials.path(settings.floor, tried=tried, on_forward=advance)
         return Cut(network=network, path=path, dense_flops=trials.costs.total)
 
     # --- learning ---------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from distill.language_curves import Heard, curve_of, notes_of, picked_of, points
 from distill.nesting import (
     SURGICAL,
     Batches,
+    Trials,
     deciding,
     digest_of,
     lessons_of,
@@ -35,11 +36,13 @@ from distill.nesting import (
 )
 from distill.progress import Progress
 from distill.rank_lessons import hint_notes, objective_of, recipe_of
+from distill.tried import tried_ranks
 from distill.whole import set_aside
 from students import plain_settings, same_settings
 from students.nested import (
     NestedPath,
     SavedNested,
+    Tried,
     attach,
     fill,
     give_biases,
@@ -175,14 +178,17 @@ class _Study:
         with self.progress.task("nest layers", total=layers, unit="layers") as advance:
             operate(network, calibration, self.settings, on_layer=advance)
         trials = trials_of(network, self._example(), calibration, self.settings, batch=JUDGED)
-        if self.settings.ranks:
-            path = trials.alike(self.settings.ranks)
-        else:
-            with self.progress.task("try ranks", total=trials.passes, unit="passes") as advance:
-                path = trials.path(self.settings.floor, on_forward=advance)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_nested(file, network, path=path, card={**self._card(), "made_by": surgical})
+        with tried_ranks(self.folder, surgical) as tried:
+            path = self._path(trials, tried)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_nested(file, network, path=path, card={**self._card(), "made_by": surgical})
         return read_nested(file)
+
+    def _path(self, trials: Trials, tried: Tried) -> NestedPath:
+        if self.settings.ranks:
+            return trials.alike(self.settings.ranks)
+        with self.progress.task("try ranks", total=trials.passes, unit="passes") as advance:
+            return trials.path(self.settings.floor, tried=tried, on_forward=advance)
 
     def _refuse_others(self, made_by: Mapping[str, Any], saved: SavedNested) -> None:
         same_settings(

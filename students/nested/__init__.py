@@ -60,7 +60,7 @@ from students.nested.ranks import (
 from students.nested.recipe import ANCHOR, DISTILLATIONS, WEIGHINGS, NestedRecipe
 from students.nested.saved import SavedNested, fill, load, read_nested, save_nested
 from students.nested.selection import Selection, select
-from students.nested.sensitivity import divergence, sensitivities
+from students.nested.sensitivity import Tried, divergence, sensitivities
 from students.nested.surgery import INITS, nest, nest_like
 from students.nested.surgery_record import Replaced, Surgery, attach_surgery, surgery_of
 from students.nested.training import Learning, RankPasses, Witness, evaluate_ranks
@@ -105,6 +105,7 @@ __all__ = [
     "StepFigures",
     "Surgery",
     "SurgeryError",
+    "Tried",
     "Witness",
     "attach",
     "attach_surgery",

@@ -6,7 +6,7 @@ full network's outputs are kept for one batch at a time, whatever the number of 
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from students.nested.ranks import nested_layers, using_ranks
 
 # (outputs, the full network's outputs, batch) -> the rise of the loss, averaged over rows
 Damage = Callable[[Any, Any, Any], Tensor]
+
+# (place of the batch, layer, rank) -> the damage there
+Tried = MutableMapping[tuple[int, str, int], float]
 
 
 def divergence(outputs: Any, full: Any, batch: Any) -> Tensor:
@@ -44,12 +47,15 @@ def sensitivities(
     ranks: Mapping[str, Iterable[int]],
     *,
     damage: Damage = divergence,
+    tried: Tried | None = None,
     on_forward: Callable[[int], None] = lambda _: None,
 ) -> dict[str, dict[int, float]]:
     """Damage of each rank of each layer named, never below 0, by layer and rank.
 
     Full ranks do none and are not measured. Batches, read once, are what the network takes, and
-    weigh as they have rows. ``on_forward`` hears of each forward pass, as one more.
+    weigh as they have rows. What ``tried`` holds, of the same network, batches and loss, is not
+    measured again, and it is given each damage as that is found. ``on_forward`` hears of each
+    forward pass, as one more, and of those that are not needed any more.
 
     ``RankError`` for layers and ranks there are not; ``CalibrationError`` for no batches and, by
     its name, for a layer whose damage is NaN or infinite.
@@ -57,16 +63,17 @@ def sensitivities(
     layers = nested_layers(network)
     full = {name: layer.full_rank for name, layer in layers.items()}
     wanted = [(name, rank) for name, of in _checked(full, ranks) for rank in of]
+    tried = {} if tried is None else tried
     sums: defaultdict[tuple[str, int], float] = defaultdict(float)
     rows = 0
     with in_evaluation(network):
-        for batch in batches:
-            with using_ranks(network, full):
-                aim = call(network, batch)
-            on_forward(1)
-            size = _rows(batch)
-            rows += size
-            for name, rank in wanted:
+        for place, batch in enumerate(batches):
+            left = [(name, rank) for name, rank in wanted if (place, name, rank) not in tried]
+            if left:
+                with using_ranks(network, full):
+                    aim = call(network, batch)
+            on_forward(1 + len(wanted) - len(left))
+            for name, rank in left:
                 with using_ranks(network, {**full, name: rank}):
                     found = damage(call(network, batch), aim, batch).item()
                 if not math.isfinite(found):
@@ -74,8 +81,12 @@ def sensitivities(
                         f"{name}: the loss at rank {rank} is {found} on calibration batches; look "
                         f"at the batches, and at the weights of this layer"
                     )
-                sums[name, rank] += found * size
+                tried[place, name, rank] = found
                 on_forward(1)
+            size = _rows(batch)
+            rows += size
+            for name, rank in wanted:
+                sums[name, rank] += tried[place, name, rank] * size
     if not rows:
         raise CalibrationError("there are no calibration batches")
     measured: dict[str, dict[int, float]] = {name: {full[name]: 0.0} for name in ranks}
