@@ -34,6 +34,7 @@ from students.nested import (
     NormStatistics,
     RankError,
     Tried,
+    biasable_layers,
     candidate_ranks,
     dense_costs,
     find_path,
@@ -128,7 +129,7 @@ def operate(
     *,
     on_layer: Told = lambda _: None,
 ) -> None:
-    """Nest the network in place. Errors as ``students.nested.nest``."""
+    """Nest the network in place. Errors as ``students.nested.nest`` and ``biasable_layers``."""
     nest(
         network,
         settings.include,
@@ -138,6 +139,8 @@ def operate(
         gauges=settings.gauges,
         on_layer=lambda _: on_layer(1),
     )
+    if settings.own_biases:
+        biasable_layers(network)  # refused before ranks are tried
 
 
 @final
@@ -182,13 +185,18 @@ class Trials:
         """The path of one rank for all layers: from the largest down through those of ``ranks``.
 
         Between them lie the ranks that would be tried of any layer. A smaller layer stays
-        at its full rank. ``RankError`` for a rank no layer has, and for one that saves nothing.
+        at its full rank. ``RankError`` for a rank no layer has, for one that saves nothing, and
+        where none is below the largest.
         """
         tops = {name: layer.full_rank for name, layer in nested_layers(self.network).items()}
         largest = max(tops.values())
         for rank in ranks:
             if not 1 <= rank <= largest:
                 raise RankError(f"ranks of layers are in 1..{largest} here, got {rank}")
+        if min(ranks) == largest:
+            raise RankError(
+                f"rank {largest} is the whole network, which is taught anyway; name a lower one"
+            )
         between = {r for of in self.ranks.values() for r in of if r > min(ranks)}
         wanted = sorted({largest, *between, *ranks}, reverse=True)
         path = nested_path(

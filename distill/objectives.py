@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from distill.config import StudentConfig
 from distill.desk import Desk, Pupil, Take
 from distill.errors import StageError
 from distill.stored import blocks, spread, spread_of
@@ -48,11 +49,7 @@ def subspace(desk: Desk) -> Pupil:
     """Compare g(x) with z, both divided by the spread of z: one number, folded back later."""
     settings, lesson, train = desk.settings, desk.lesson, desk.train
     _refuse_untaught_head(desk)
-    if settings.decouple:
-        raise StageError(
-            "what a student says in the k numbers is compared by the whole KL and knows no "
-            "decouple: set --decouple 0, or train with --way sketch"
-        )
+    refuse_decoupled(settings)
     check_prefixes(settings.prefixes, desk.blueprint.dim_out)
     aims = _aims(desk)
     encoder = desk.encoder()
@@ -231,6 +228,15 @@ def _projector(desk: Desk) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(desk.settings.seed)
         return nn.Sequential(nn.Linear(k, hidden), nn.GELU(), nn.Linear(hidden, k))
+
+
+def refuse_decoupled(settings: StudentConfig) -> None:
+    """``StageError`` for a setting of a sketch, which would be without effect here."""
+    if settings.decouple:
+        raise StageError(
+            "what a student says in the k numbers is compared by the whole KL and knows no "
+            "decouple: set --decouple 0, or train with --way sketch"
+        )
 
 
 def _refuse_untaught_head(desk: Desk) -> None:

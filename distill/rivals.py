@@ -130,7 +130,7 @@ def sketched(desk: Desk) -> Pupil:
     their own head: so a view costs k stored numbers, and teaches what logits and features teach.
     """
     train, settings, lesson = desk.train, desk.settings, desk.lesson
-    _refuse_what_needs_the_space(settings)
+    refuse_what_needs_the_space(settings)
     loss = MatchingLoss(
         scale=spread(*train.target_stores),
         target_weight=settings.target_weight,
@@ -152,8 +152,8 @@ def sketched(desk: Desk) -> Pupil:
     return replace(pupil, targets={**pupil.targets, "logits": soft})
 
 
-def _refuse_what_needs_the_space(settings: StudentConfig) -> None:
-    """Settings of a student that answers in the k numbers would be silently without effect."""
+def refuse_what_needs_the_space(settings: StudentConfig) -> None:
+    """``StageError`` for settings that have an effect on students that answer in the k numbers."""
     plain = StudentConfig()
     for name in ("loss", "targets", "prefixes", "shrink", "average_views", "projector"):
         if getattr(settings, name) != getattr(plain, name):

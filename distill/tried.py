@@ -1,6 +1,8 @@
 """Ranks that were tried, a line each in a file: what a kill leaves of them is not tried again."""
 
+import glob
 import json
+import math
 from collections import UserDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,22 +42,29 @@ class TriedRanks(UserDict[tuple[int, str, int], float]):
 def tried_ranks(folder: Path, made_by: Mapping[str, Any]) -> Iterator[TriedRanks]:
     """Those of one network and its calibration; other settings have a file of their own.
 
-    All are forgotten when all went well.
+    All are forgotten when all went well. They lie beside the folder, which may be that of a
+    finished network until there is another (``set_aside``).
     """
     decisive = {name: value for name, value in made_by.items() if name not in UNTRIED}
-    yield TriedRanks(folder / f"tried-{fingerprint(decisive)}.jsonl")
-    for file in folder.glob("tried-*.jsonl"):
+    yield TriedRanks(folder.with_name(f".{folder.name}.tried-{fingerprint(decisive)}.jsonl"))
+    forget_tried(folder)
+
+
+def forget_tried(folder: Path) -> None:
+    """Remove what was tried for the network of this folder."""
+    for file in folder.parent.glob(f".{glob.escape(folder.name)}.tried-*.jsonl"):
         file.unlink()
 
 
 def _read(file: Path) -> dict[tuple[int, str, int], float]:
     found = {}
     if file.is_file():
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, OverflowError):
             for line in file.read_bytes().splitlines(keepends=True):
-                if line.endswith(b"\n"):
-                    batch, layer, rank, damage = json.loads(line)
-                    found[int(batch), str(layer), int(rank)] = float(damage)
+                batch, layer, rank, damage = json.loads(line)
+                if not line.endswith(b"\n") or not math.isfinite(damage):
+                    break
+                found[int(batch), str(layer), int(rank)] = float(damage)
     return found
 
 

@@ -49,6 +49,15 @@ def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
         ({"head": {"l2": []}}, "head.l2: must name at least one"),
         ({"nest": {"ranks": [8], "floor": 0.5}}, "nest: say floor or ranks, not both"),
         (
+            {"nest": {"ranks": [8], "budgets": [0.5]}},
+            "nest: say budgets or ranks, not both: ranks are taught, and nothing else ([nest] "
+            "budgets = [], of `distill nest` --budgets '' too; or --ranks '')",
+        ),
+        (
+            {"nest": {"rank": True}},
+            "nest.rank: must be a number like 64, a share like 0.5, or full",
+        ),
+        (
             {"data": {"validation_share": 0.5, "test_share": 0.5}},
             "data.test_share: must leave a share to train on: with validation_share = 0.5 it makes "
             "1, got 0.5",

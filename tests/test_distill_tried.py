@@ -38,7 +38,13 @@ def test_of_a_file_cut_anywhere_whole_lines_count_and_it_goes_on(
     assert TriedRanks(file).data == found
 
 
-@pytest.mark.parametrize("bad", [b"\0\0\0\n", b"[1]\n", b'{"a": 1}\n', b"7\n", b"\xff\n"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"\0\0\0\n", b"[1]\n", b'{"a": 1}\n', b"7\n", b"\xff\n", b'[Infinity, "a", 1, 0.5]\n',
+        b'[0, "a", 2, NaN]\n', b'[0, "a", 2, Infinity]\n', b'[0, "a", 2, "1"]\n',
+    ],
+)  # fmt: skip
 def test_what_follows_a_line_that_cannot_be_read_is_found_anew(tmp_path: Path, bad: bytes) -> None:
     file = tmp_path / "tried.jsonl"
     TriedRanks(file).update({(0, "a", 1): 1.0, (0, "a", 2): 2.0})
@@ -52,10 +58,12 @@ def test_what_follows_a_line_that_cannot_be_read_is_found_anew(tmp_path: Path, b
 
 def test_other_settings_have_other_files_and_success_forgets_them_all(tmp_path: Path) -> None:
     made = {"network": "sha256:1", "init": "svd", "floor": 0.0, "candidates": 8}
-    (tmp_path / "start.safetensors").write_text("kept")
+    folder = tmp_path / "teacher-[mlp]"
+    of_another = tmp_path / ".teacher-m.tried-0.jsonl"
+    of_another.touch()
 
     def interrupted(init: str) -> None:
-        with tried_ranks(tmp_path, {**made, "init": init}) as tried:
+        with tried_ranks(folder, {**made, "init": init}) as tried:
             assert not tried
             tried[0, "a", 1] = 1.0
             raise KeyboardInterrupt
@@ -63,8 +71,8 @@ def test_other_settings_have_other_files_and_success_forgets_them_all(tmp_path: 
     for init in ("svd", "whitened"):
         with pytest.raises(KeyboardInterrupt):
             interrupted(init)
-    assert len(list(tmp_path.glob("tried-*.jsonl"))) == 2
+    assert len(list(tmp_path.iterdir())) == 3
     # how far down the path goes, and which ranks it may take, say nothing about what a rank spoils
-    with tried_ranks(tmp_path, {**made, "floor": 0.5, "candidates": 16}) as again:
+    with tried_ranks(folder, {**made, "floor": 0.5, "candidates": 16}) as again:
         assert again.data == {(0, "a", 1): 1.0}
-    assert [file.name for file in tmp_path.iterdir()] == ["start.safetensors"]
+    assert list(tmp_path.iterdir()) == [of_another]

@@ -225,12 +225,12 @@ def test_what_broke_off_goes_on_and_ends_as_one_that_did_not(
     told: dict[str, Any] = {**QUICK, "model": str(model), "data": data, "config": config}
     with pytest.raises(KeyboardInterrupt):
         distill.nest_lm(tmp_path / "run", progress=Stops(at), **told)
-    assert bool(list(tmp_path.rglob("tried-*.jsonl"))) == (at == "try ranks")
+    assert bool(list(tmp_path.rglob(".*.tried-*"))) == (at == "try ranks")
     again = distill.nest_lm(tmp_path / "run", **told)
     for mine, theirs in zip(again.curves, found.curves, strict=True):
         for one, other in zip(mine.points, theirs.points, strict=True):
             assert one.surprise == other.surprise
-    assert not list(tmp_path.rglob("tried-*.jsonl"))
+    assert not list(tmp_path.rglob(".*.tried-*"))
 
 
 @pytest.mark.parametrize(
@@ -342,6 +342,28 @@ def test_other_settings_are_refused_and_overwritten_when_told(
     code, out, err = call(*words(model, data, run, *more))
     assert code == 0, err
     assert [curve["updates"] for curve in json.loads(out)["curves"]] == [3]
+
+
+@pytest.mark.parametrize("how", ["try ranks", "floor"])
+def test_what_ends_among_the_tries_leaves_the_network_that_was_there(
+    measured: tuple[Path, LanguageFrontier], tmp_path: Path, model: Path, data: str, how: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(measured[0], run)
+    kept = [run / part / measured[1].name for part in ("nested", "frontier")]
+
+    def found() -> dict[Path, bytes]:
+        return {file: file.read_bytes() for at in kept for file in at.rglob("*") if file.is_file()}
+
+    before = found()
+    told: dict[str, Any] = {**QUICK, "model": str(model), "data": data, "overwrite": True}
+    if how == "floor":
+        with pytest.raises(distill.UserError, match="ask for at least"):
+            distill.nest_lm(run, **told, floor=1e-4)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            distill.nest_lm(run, **{**told, "calibration": 12}, progress=Stops(how))
+    assert found() == before
 
 
 def test_a_classifier_is_no_language_model(run_copy: Path, call: Command, tmp_path: Path) -> None:

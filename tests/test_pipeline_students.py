@@ -27,6 +27,24 @@ TINY_BERT = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("student", "told"),
+    [
+        ("decouple = 8.0", "decouple: set --decouple 0, or train with --way sketch"),
+        ('way = "sketch"', "set --kl-weight or --ce-weight above 0"),
+        ('way = "sketch"\nce_weight = 1.0\nloss = "cosine"', "is compared by plain squares"),
+    ],
+)
+def test_a_student_that_cannot_be_taught_is_refused_before_any_work(
+    tmp_path: Path, call: Command, student: str, told: str
+) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(f'[data]\nname = "digits"\n[student]\n{student}\n')
+    words = ("run", config, "--run", tmp_path / "run", "--random-init")
+    refused(call(*words), told)
+    assert not list((tmp_path / "run").rglob("*.zarr"))
+
+
 def test_the_student_auto_takes_no_more_than_its_budget(run_copy: Path) -> None:
     found = distill.train_student(
         run_copy, student="auto", budget=0.3, factor=4, epochs=1, baselines=False

@@ -131,8 +131,8 @@ class NestConfig(Section):
             )
         if self.ranks and self.budgets:
             raise ValueError(
-                "say budgets or ranks, not both: ranks are taught, and nothing else (--budgets '', "
-                "or --ranks '')"
+                "say budgets or ranks, not both: ranks are taught, and nothing else ([nest] "
+                "budgets = [], of `distill nest` --budgets '' too; or --ranks '')"
             )
         if low := [budget for budget in self.budgets if budget < self.floor]:
             raise ValueError(f"a budget of {low[0]:g} is below the floor of {self.floor:g}")
@@ -159,7 +159,7 @@ class NestConfig(Section):
     def _rank(cls, value: Any) -> Any:
         """Reads 64, 0.5 and full, as a number or as text."""
         text = str(value)
-        if text == "full" or isinstance(value, bool):
+        if text == "full":
             return value
         if re.fullmatch(r"-?\d+", text):
             return int(text)

@@ -185,12 +185,18 @@ def _check_nesting(config: Config, modality: str) -> None:
 
 
 def check_student(config: Config, modality: str) -> None:
-    """Refuse a student that cannot be built, before hours of work are spent on its targets."""
+    """Refuse a student that cannot be built or taught, before hours are spent on its targets."""
+    from distill.objectives import refuse_decoupled
+    from distill.rivals import refuse_what_needs_the_space
     from students import StudentError, UnknownStudentError, build_student
 
     if is_nested(config.student):
         _check_nesting(config, modality)
     settings = network_of(config.student)
+    if settings.way == SUBSPACE:
+        refuse_decoupled(settings)
+    else:
+        refuse_what_needs_the_space(settings)
     if settings.name == AUTO_STUDENT:  # chosen when the teacher's cost is known
         return
     try:

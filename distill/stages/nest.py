@@ -47,7 +47,7 @@ from distill.rank_lessons import (
 )
 from distill.runs import recall, remember
 from distill.training_rows import TrainingRows, fresh_note, fresh_rows, plain_rows
-from distill.tried import tried_ranks
+from distill.tried import forget_tried, tried_ranks
 from distill.whole import set_aside
 from students import (
     Evaluation,
@@ -84,6 +84,7 @@ from students.nested.training import averaged
 from teachers import save_prepare
 
 ANOTHER = "give this one a name of its own with --name"
+UNTOLD = ("dataset", "preprocessing")  # what decides the cut beside settings and network
 FILE, START, RECORD = "nested.safetensors", "start.safetensors", "nested.json"
 NEEDED = ("train", "validation")
 
@@ -287,17 +288,13 @@ class _Bench:
         network.requires_grad_(True)  # a frozen teacher may say otherwise
         if self.stored is not None:
             network.head.requires_grad_(False)  # it reads the stored rows' space
-        decisive = {*SURGICAL, *self.subject.made_by}
+        decisive = {*SURGICAL, *UNTOLD, *self.subject.made_by}
         surgical = {name: value for name, value in self.made_by.items() if name in decisive}
         if file.is_file():
             saved = read_nested(file)
-            same_settings(
-                surgical,
-                saved.card["made_by"],
-                what=f"the network in {self.folder}",
-                instead=ANOTHER,
-            )
+            _refuse_others(surgical, saved.card, what=f"the network in {self.folder}")
             fill(network, saved)
+            forget_tried(self.folder)  # by a kill just after it was saved
             return Cut(
                 network=network,
                 path=saved.path,
@@ -305,6 +302,7 @@ class _Bench:
             )
         with tried_ranks(self.folder, surgical) as tried:
             made = self._cut(tried)
+            lessons_of(made.path, self.settings)  # refused while what was here can be put back
             self.folder.mkdir(parents=True, exist_ok=True)
             card = {**self.subject.card, "made_by": surgical, "dense_flops": made.dense_flops}
             save_nested(file, network, path=made.path, card=card)
@@ -421,6 +419,7 @@ def _made_by(
             **asdict(recipe_of(settings)),
             **subject.made_by,
             "dataset": dataset.fingerprint,
+            "preprocessing": dict(subject.card["preprocessing"]),
             "classes": list(dataset.classes),
             "stored": stored.digest if stored else "",
         }
@@ -430,9 +429,15 @@ def _made_by(
 def _finished(folder: Path, made_by: Mapping[str, Any]) -> Nested | None:
     if not (folder / FILE).is_file():
         return None
-    then = read_card(folder / FILE)["card"]["made_by"]
-    same_settings(made_by, then, what=f"the nested network in {folder}", instead=ANOTHER)
+    card = read_card(folder / FILE)["card"]
+    _refuse_others(made_by, card, what=f"the nested network in {folder}")
     return recall(folder / RECORD, Nested)
+
+
+def _refuse_others(made_by: Mapping[str, Any], card: Mapping[str, Any], *, what: str) -> None:
+    """``CheckpointError`` for a file of other settings; one of before may not say all of them."""
+    untold = {name: made_by[name] for name in UNTOLD}
+    same_settings(made_by, {**untold, **card["made_by"]}, what=what, instead=ANOTHER)
 
 
 def _labelled(dataset: Dataset) -> dict[str, Split]:

@@ -36,7 +36,7 @@ from distill.nesting import (
 )
 from distill.progress import Progress
 from distill.rank_lessons import hint_notes, objective_of, recipe_of
-from distill.tried import tried_ranks
+from distill.tried import forget_tried, tried_ranks
 from distill.whole import set_aside
 from students import plain_settings, same_settings
 from students.nested import (
@@ -171,6 +171,7 @@ class _Study:
         if file.is_file():
             saved = read_nested(file)
             self._refuse_others(surgical, saved)
+            forget_tried(self.folder)  # by a kill just after it was saved
             return saved
         network = copy.deepcopy(self.spoken.language.speaker).requires_grad_(True)
         layers = len(select(network, self.settings.include).layers)
@@ -180,6 +181,7 @@ class _Study:
         trials = trials_of(network, self._example(), calibration, self.settings, batch=JUDGED)
         with tried_ranks(self.folder, surgical) as tried:
             path = self._path(trials, tried)
+            lessons_of(path, self.settings)  # refused while what was here can be put back
             self.folder.mkdir(parents=True, exist_ok=True)
             save_nested(file, network, path=path, card={**self._card(), "made_by": surgical})
         return read_nested(file)

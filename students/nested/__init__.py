@@ -36,7 +36,7 @@ from students.nested.layers import NestedConv2d, NestedEmbedding, NestedLinear
 from students.nested.materialise import materialise
 from students.nested.norms import NormStatistics, held_norms, load_norms, measure_norms, using_norms
 from students.nested.objective import NestedObjective, RankFigures, StepFigures
-from students.nested.own import give_biases
+from students.nested.own import biasable_layers, give_biases
 from students.nested.path import (
     Candidates,
     Setting,
@@ -110,6 +110,7 @@ __all__ = [
     "attach",
     "attach_surgery",
     "best_setting",
+    "biasable_layers",
     "break_even",
     "budget_of",
     "candidate_ranks",

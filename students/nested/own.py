@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from students.nested.base import NestedLayer
 from students.nested.errors import NestedError
 from students.nested.layers import NestedEmbedding
 from students.nested.materialise import read_by_torch
@@ -25,18 +26,25 @@ def give_biases(network: nn.Module, settings: Iterable[Ranks]) -> int:
     ``surgery_of`` tells of them, and ``nest_like`` makes them again. ``RankError`` as ``set_rank``,
     ``NestedError`` where no layer can have any.
     """
-    layers, read = nested_layers(network), read_by_torch(network)
-    wanted: dict[str, set[int]] = {
-        name: set()
-        for name, layer in layers.items()
-        if not isinstance(layer, NestedEmbedding) and id(layer) not in read
-    }
-    if not wanted:
-        raise NestedError("no nested layer of this network can have biases of its ranks' own")
+    layers, biased = nested_layers(network), biasable_layers(network)
+    wanted: dict[str, set[int]] = {name: set() for name in biased}
     for setting in settings:
         chosen = chosen_ranks(layers, setting)
         for name, ranks in wanted.items():
             ranks.add(chosen.get(layers[name], layers[name].rank))
     for name, ranks in wanted.items():
         layers[name].give_biases(ranks)
-    return sum(layers[name].dims[1] * len(layers[name].own_ranks) for name in wanted)
+    return sum(layer.dims[1] * len(layer.own_ranks) for layer in biased.values())
+
+
+def biasable_layers(network: nn.Module) -> dict[str, NestedLayer]:
+    """Nested layers, by name, that can have biases of their own; ``NestedError`` for none."""
+    read = read_by_torch(network)
+    found = {
+        name: layer
+        for name, layer in nested_layers(network).items()
+        if not isinstance(layer, NestedEmbedding) and id(layer) not in read
+    }
+    if not found:
+        raise NestedError("no nested layer of this network can have biases of its ranks' own")
+    return found
