@@ -265,6 +265,24 @@ def test_with_hints_or_own_biases_what_broke_off_goes_on_and_others_learn(
         if [p.surprise for p in curve.points] == [p.surprise for p in plain.points]
     ]
     assert alike == same
+    own = bool(more.get("own_biases"))
+    nested, plain = found[0].curves[0], measured[1].curves[0]
+    assert nested.about.endswith("; biases of each taught rank's own") == own
+    for one, other in zip(nested.points, plain.points, strict=True):
+        assert (one.parameters > other.parameters) == own  # layers had none
+
+
+def test_without_the_dense_model_the_next_tokens_are_learned(
+    tmp_path: Path, model: Path, data: str
+) -> None:
+    told: dict[str, Any] = {**QUICK, "seeds": 1, "repeats": 0, "rivals": "", "label_weight": 0.0}
+    curves = [
+        distill.nest_lm(tmp_path / way, model=str(model), data=data, distill=way, **told).curves[0]
+        for way in ("none", "dense")
+    ]
+    alone, taught = ([p.surprise.mean for p in curve.points] for curve in curves)
+    assert alone != taught
+    assert curves[0].updates == curves[1].updates > 0
 
 
 def test_texts_go_through_the_models_own_tokenizer(tmp_path: Path, call: Command) -> None:
