@@ -13,6 +13,7 @@ from students import Blueprint, FittedHead, Recipe, plain_settings
 
 # settings that came later: where they are not set, students of before are the same
 _LATER = ("decouple",)
+WAYS = "ways"  # in what a comparison is made by: settings of one way alone, by its name
 
 
 def made_by(
@@ -30,7 +31,7 @@ def made_by(
         "method": method,
         "network": settings.name,
         "options": settings.options,
-        "weights": _weights(settings.weights),
+        "weights": named_by_content(settings.weights),
         "embeddings": settings.embeddings,
         "image_size": blueprint.image_size,
         "dataset": dataset.fingerprint,
@@ -78,7 +79,7 @@ def recipe_of(settings: StudentConfig) -> Recipe:
     return Recipe(**{name: getattr(settings, name) for name in names})
 
 
-def _weights(name: str) -> str:
+def named_by_content(name: str) -> str:
     """Name a file by its content: where it lies changes nothing."""
     path = Path(name)
     return f"sha256:{_sha256(path.read_bytes())}" if path.is_file() else name

@@ -4,7 +4,6 @@
 method and their settings.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -28,6 +27,7 @@ from distill.progress import LiveTraining, Progress
 from distill.pupils import METHODS
 from distill.runs import recall, remember
 from distill.stored import blocks
+from distill.whole import replacing
 from students import (
     Blueprint,
     Evaluation,
@@ -121,14 +121,17 @@ class School:
         """Read back or train the student of one method in ``folder``.
 
         Finished with the same settings, it is returned as it is; with other settings it raises
-        ``CheckpointError`` that names one of them, unless ``overwrite``. Killed or interrupted,
-        the same call goes on from the last checkpoint. Epochs are chosen on validation; test is
-        read once.
+        ``CheckpointError`` that names one of them, unless ``overwrite``: the student that is there
+        stays until another is finished. Killed or interrupted, the same call goes on from the last
+        checkpoint. Epochs are chosen on validation; test is read once.
         """
         made_by = self.made_by(method, settings)  # refuses what does not fit, before any work
-        if overwrite and folder.exists():
-            self.methods[method].make(self.desk(settings))  # what cannot be taught removes nothing
-            shutil.rmtree(folder)
+        with replacing(folder, wanted=overwrite, made_from=fingerprint(made_by)) as place:
+            return self._taught(method, settings, place, made_by)
+
+    def _taught(
+        self, method: str, settings: StudentConfig, folder: Path, made_by: Mapping[str, Any]
+    ) -> Student:
         if (folder / FILE).is_file():
             then = read_card(folder / FILE)["made_by"]
             same_settings(made_by, then, what=f"the student in {folder}")

@@ -42,8 +42,7 @@ class TriedRanks(UserDict[tuple[int, str, int], float]):
 def tried_ranks(folder: Path, made_by: Mapping[str, Any]) -> Iterator[TriedRanks]:
     """Those of one network and its calibration; other settings have a file of their own.
 
-    All are forgotten when all went well. They lie beside the folder, which may be that of a
-    finished network until there is another (``set_aside``).
+    All are forgotten when all went well. They lie beside the folder, which need not be there yet.
     """
     decisive = {name: value for name, value in made_by.items() if name not in UNTRIED}
     yield TriedRanks(folder.with_name(f".{folder.name}.tried-{fingerprint(decisive)}.jsonl"))

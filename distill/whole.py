@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a reader sees the old one or the new one."""
+"""Files and folders that are replaced whole or not at all: a reader sees the old or the new."""
 
 import os
 import shutil
@@ -19,21 +19,27 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def set_aside(folder: Path, *, wanted: bool) -> Iterator[None]:
-    """Make room for another folder in its place; the old one goes when there is a new one.
+def replacing(folder: Path, *, wanted: bool, made_from: str) -> Iterator[Path]:
+    """Where to work on a folder: there; or, if another is wanted in its place, beside it.
 
-    Where the block fails before that, the old one is back, and after a kill it is at the next call,
-    ``wanted`` or not.
+    What is there stays, whole and in use, until the block has ended well. Where it did not, what
+    was made waits for the next call that wants one of the same ``made_from``; one of another drops
+    it. A kill between the two leaves the new one in place at the next call.
     """
-    aside = folder.with_name(f".{folder.name}.replaced")
-    if aside.exists() and not folder.exists():
-        aside.rename(folder)
-    shutil.rmtree(aside, ignore_errors=True)
-    if wanted and folder.exists():
-        folder.rename(aside)
-    try:
-        yield
-    finally:
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)
+    room = folder.with_name(f".{folder.name}.next")
+    work, old, mark = room / "new" / folder.name, room / "old", room / "made_from"
+    if old.exists() and not folder.exists():  # killed while one took the other's place
+        work.rename(folder)
+        shutil.rmtree(room)
+    if not (wanted and folder.exists()):
+        yield folder
+        return
+    if not mark.is_file() or mark.read_text() != made_from:
+        shutil.rmtree(room, ignore_errors=True)
+        work.parent.mkdir(parents=True)
+        mark.write_text(made_from)
+    yield work
+    if work.exists():
+        folder.rename(old)
+        work.rename(folder)
+    shutil.rmtree(room)

@@ -104,7 +104,6 @@ def test_what_ends_before_there_is_another_network_leaves_that_which_was_there(
     again: dict[str, Any] = {"folder": folder, "overwrite": True}
     if how == "killed":
         kill(folder, "overwrite")
-        assert not folder.exists()
     elif how == "interrupted":
         subject = image_subject()
         with pytest.raises(KeyboardInterrupt):
@@ -117,11 +116,27 @@ def test_what_ends_before_there_is_another_network_leaves_that_which_was_there(
         low: dict[str, Any] = {"floor": 1e-4} if how == "floor" else {"budgets": (1e-4,)}
         with pytest.raises(n.BudgetError, match="ask for at least"):
             nested(image_subject(), **again, **low)
+    assert files(folder) == before
     assert tries(image_subject(), folder, epochs=1) == 0  # it is nested already
     assert files(folder) == before
-    if how in ("floor", "budget"):  # ranks that were tried need not be tried for another floor
-        assert tries(image_subject(), **again) == 0
-        assert hidden(folder) == []
+    if how == "killed":  # the same command goes on
+        whole = tries(image_subject(), tmp_path / "whole")
+        assert tries(image_subject(), **again) == whole - 6
+    else:
+        nested(image_subject(), **again)
+    assert files(folder).keys() == before.keys()
+    assert files(folder)["nested.safetensors"] != before["nested.safetensors"]
+    assert hidden(folder) == []
+
+
+@pytest.mark.parametrize("low", [{"floor": 1e-4}, {"budgets": (1e-4,)}])
+def test_ranks_that_were_tried_are_not_tried_again_for_another_floor(
+    tmp_path: Path, low: dict[str, Any]
+) -> None:
+    with pytest.raises(n.BudgetError, match="ask for at least"):
+        nested(image_subject(), tmp_path / "nested", **low)
+    assert tries(image_subject(), tmp_path / "nested") == 0
+    assert hidden(tmp_path / "nested") == []
 
 
 def test_a_table_alone_has_no_biases_which_is_said_before_ranks_are_tried(tmp_path: Path) -> None:

@@ -4,46 +4,111 @@ from pathlib import Path
 
 import pytest
 
-from distill.whole import set_aside
+from distill.whole import replacing
 
 
 def filled(folder: Path, text: str) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "a").write_text(text)
     return folder
 
 
-def test_the_old_folder_goes_when_there_is_a_new_one(tmp_path: Path) -> None:
-    folder = filled(tmp_path / "one", "old")
-    with set_aside(folder, wanted=True):
-        assert not folder.exists()
-        filled(folder, "new")
-    assert (folder / "a").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+def told(folder: Path) -> str:
+    return (folder / "a").read_text()
+
+
+def begun(folder: Path, text: str, *, made_from: str = "x") -> None:
+    """Begin another, and fail."""
+    with replacing(folder, wanted=True, made_from=made_from) as place:
+        filled(place, text)
+        raise RuntimeError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return filled(tmp_path / "one", "old")
+
+
+def test_the_old_folder_goes_when_another_is_finished(folder: Path) -> None:
+    with replacing(folder, wanted=True, made_from="x") as place:
+        assert place.name == folder.name
+        assert not place.exists()
+        filled(place, "new")
+        assert told(folder) == "old"
+    assert told(folder) == "new"
+    assert [path.name for path in folder.parent.iterdir()] == ["one"]
+
+
+def test_where_none_is_wanted_or_there_the_work_is_done_in_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    for wanted in (True, False):
+        with replacing(folder, wanted=wanted, made_from="x") as place:
+            assert place == folder
+    assert list(tmp_path.iterdir()) == []
+    filled(folder, "old")
+    with replacing(folder, wanted=False, made_from="x") as place:
+        assert place == folder
+    assert told(folder) == "old"
+
+
+def test_what_failed_waits_for_the_next_that_is_made_the_same(folder: Path) -> None:
+    with pytest.raises(RuntimeError):
+        begun(folder, "half")
+    assert told(folder) == "old"
+    with replacing(folder, wanted=False, made_from="x") as place:  # and disturbs nobody
+        assert told(place) == "old"
+    with replacing(folder, wanted=True, made_from="x") as place:
+        assert told(place) == "half"
+        (place / "a").write_text("new")
+    assert told(folder) == "new"
+    assert [path.name for path in folder.parent.iterdir()] == ["one"]
+
+
+def test_of_another_it_is_dropped(folder: Path) -> None:
+    with pytest.raises(RuntimeError):
+        begun(folder, "half")
+    with pytest.raises(RuntimeError):
+        begun(folder, "another", made_from="y")
+    with replacing(folder, wanted=True, made_from="x") as place:
+        assert not place.exists()
+    assert told(folder) == "old"  # where nothing was made, nothing is replaced
+    assert [path.name for path in folder.parent.iterdir()] == ["one"]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_it_is_back_where_nothing_took_its_place(tmp_path: Path, *, wanted: bool) -> None:
-    folder = filled(tmp_path / "one", "old")
-    with pytest.raises(RuntimeError), set_aside(folder, wanted=wanted):
-        raise RuntimeError
-    assert (folder / "a").read_text() == "old"
-    with set_aside(folder, wanted=wanted):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+@pytest.mark.parametrize("after", [1, 2])
+def test_after_a_kill_between_the_two_the_new_one_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, after: int, *, wanted: bool
+) -> None:
+    """Right after the old one went, or the new one came."""
+    rename, renamed = Path.rename, []
+
+    def dies(path: Path, target: Path) -> Path:
+        found = rename(path, target)
+        renamed.append(path)
+        if len(renamed) == after:
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", dies)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            replacing(folder, wanted=True, made_from="x") as place,
+        ):
+            filled(place, "new")
+    with replacing(folder, wanted=wanted, made_from="y") as place:
+        assert place.exists() != wanted
+        assert told(folder) == "new"
+    assert told(folder) == "new"
 
 
-def test_after_a_kill_the_next_call_puts_it_back_or_takes_it_away(tmp_path: Path) -> None:
-    folder, aside = tmp_path / "one", filled(tmp_path / ".one.replaced", "old")
-    with set_aside(folder, wanted=False):
-        assert (folder / "a").read_text() == "old"
-    aside = filled(aside, "older")
-    with set_aside(folder, wanted=False):
-        assert not aside.exists()
-    assert (folder / "a").read_text() == "old"
-
-
-def test_what_was_never_there_is_nothing_to_keep(tmp_path: Path) -> None:
-    with set_aside(tmp_path / "one", wanted=True):
-        pass
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("name", ["new", "old", "made_from", ".hidden", "a[b]"])
+def test_it_may_have_any_name(tmp_path: Path, name: str) -> None:
+    folder = filled(tmp_path / name, "old")
+    with pytest.raises(RuntimeError):
+        begun(folder, "half")
+    with replacing(folder, wanted=True, made_from="x") as place:
+        assert told(place) == "half"
+    assert told(folder) == "half"
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from safetensors.torch import save_file
 
 import distill
-from distill.findings import Comparison, Report
+from distill.findings import Comparison, Fixed, Report
 from distill.progress import Silent
 from students import read_card, read_tensors
 from tests.cli_examples import Command, refused
@@ -217,6 +218,53 @@ def test_other_settings_are_refused_until_all_is_begun_anew(
     assert "labels" in out
     assert not (folder / "compare" / "simkd").exists()
     assert not (folder / "compare" / "labels" / "seed-2").exists()
+
+
+def test_a_reference_may_be_named_shortly_and_must_take_part(run_copy: Path, call: Command) -> None:
+    config = run_copy / "config.toml"
+    before = config.read_text()
+    named = '[compare]\nreference = "gaussian"\nalways = ["gaussian"]\nfinalists = 1\n'
+    config.write_text(re.sub(r"(?ms)^\[compare\].*?(?=^\[)", named, before))
+    words = ("compare-students", "--run", run_copy, "--methods", "labels", "--factor", "4")
+    few = ("--trials", "1", "--seeds", "1", "--epochs", "1")
+    code, out, err = call(*words, *few, "--json")
+    assert code == 0, err
+    assert json.loads(out)["reference"] == "subspace:gaussian"
+    config.write_text(before.replace('reference = "subspace"', 'reference = "pretrained"'))
+    refused(call(*words, *few, "--quiet"), "compare.reference", "name a file of the student's")
+
+
+def test_what_is_of_one_way_alone_decides_for_no_other(run_copy: Path, tmp_path: Path) -> None:
+    told: dict[str, Any] = {**SMALL, "trials": 1, "search_only": True}
+    student = sorted(run_copy.glob("students/*/student.safetensors"))[0]
+    tensors, _ = read_tensors(student)
+    prefix = "encoder.body.network."
+    for name, weights in (("one", 1.0), ("other", 2.0)):
+        body = {n.removeprefix(prefix): weights * t for n, t in tensors.items() if prefix in n}
+        save_file(body, tmp_path / f"{name}.safetensors")
+    one, other = (str(tmp_path / f"{name}.safetensors") for name in ("one", "other"))
+    distill.compare_students(run_copy, methods="labels", **told)
+    found = distill.compare_students(run_copy, methods="labels,online", **told)
+    assert isinstance(found, Fixed)
+    assert found.made_by["ways"].keys() == {"online"}
+    # labels began with weights of their own: those of a comparison with "pretrained" do not
+    distill.compare_students(run_copy, methods="labels,pretrained", student_weights=one, **told)
+    with pytest.raises(distill.UserError, match=r"recipe.*made with student\.weights = \"random\""):
+        distill.compare_students(run_copy, methods="labels", student_weights=one, **told)
+    with pytest.raises(
+        distill.UserError, match=r"pretrained in the recipe .* was made with weights"
+    ):
+        distill.compare_students(run_copy, methods="pretrained", student_weights=other, **told)
+
+
+def test_a_recipe_that_is_begun_anew_silences_what_another_found(run_copy: Path) -> None:
+    told: dict[str, Any] = {**SMALL, "trials": 1, "seeds": 1, "methods": "labels"}
+    distill.compare_students(run_copy, **told)
+    assert (run_copy / "compare.html").is_file()
+    distill.compare_students(run_copy, **told, search_only=True)
+    assert (run_copy / "compare.html").is_file()
+    distill.compare_students(run_copy, **told, search_only=True, overwrite=True)
+    assert not list(run_copy.glob("compare.*"))
 
 
 def test_who_cannot_take_part_is_said(run_copy: Path) -> None:

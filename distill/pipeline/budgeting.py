@@ -1,7 +1,6 @@
 """``frontier``: what accuracy costs, of a nested network of a run and of its rivals."""
 
 import copy
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from distill.pipeline.nesting import nested_name, subject_of
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall
+from distill.whole import replacing
 
 if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
     from distill.classroom import Classroom
@@ -60,9 +60,6 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
     finding, saved, start = _nested(opened, name)
     _check_same(opened, subject, name, saved)
     opened.keep_config()
-    folder = run.frontiers / name
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
     learned = _learned(saved)
     feeds = _feeds(opened, subject)
     ground = _ground(opened, subject, finding, saved, start, learned, feeds["train"])
@@ -72,27 +69,25 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
         progress.say(f"{each} is left out: {why}")
     many = Many(seeds=settings.rival_seeds, networks=settings.rank_networks)
     rivals = [RIVALS[each](ground, many) for each in settings.rivals if each not in left_out]
-    found = stage(
-        Field(
-            nested=name,
-            network=fingerprint(saved.card["made_by"]),
-            teacher=finding.of if opened.config.nest.student else opened.config.teacher.name,
-            measured_at=saved.path.measured_at,
-            dense_flops=ground.flops,
-            classes=len(opened.dataset.classes),
-            dense=dense_of(ground),
-            contestants=[Nested(ground=ground, seeds=settings.seeds), *rivals],
-            inputs=ground.example[0],
-            notes=[
-                *([fresh_note(learned.augment)] if learned.augment else []),
-                *hint_notes(learned.hint_weight, room.spreads),
-                *(f"{each} is left out: {why}" for each, why in left_out.items()),
-            ],
-        ),
-        room,
-        folder=folder,
-        settings=settings,
+    network = fingerprint(saved.card["made_by"])
+    field = Field(
+        nested=name,
+        network=network,
+        teacher=finding.of if opened.config.nest.student else opened.config.teacher.name,
+        measured_at=saved.path.measured_at,
+        dense_flops=ground.flops,
+        classes=len(opened.dataset.classes),
+        dense=dense_of(ground),
+        contestants=[Nested(ground=ground, seeds=settings.seeds), *rivals],
+        inputs=ground.example[0],
+        notes=[
+            *([fresh_note(learned.augment)] if learned.augment else []),
+            *hint_notes(learned.hint_weight, room.spreads),
+            *(f"{each} is left out: {why}" for each, why in left_out.items()),
+        ],
     )
+    with replacing(run.frontiers / name, wanted=overwrite, made_from=network) as folder:
+        found = stage(field, room, folder=folder, settings=settings)
     found.save(run.frontier)
     write_frontier(found, run.folder, title=opened.config.title)
     return found

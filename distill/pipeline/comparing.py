@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from distill.config import StudentConfig
+from distill.config import CompareConfig, StudentConfig
 from distill.findings import Comparison, Fixed
 from distill.options import COMPARE, CompareOptions, overrides
 from distill.pipeline.building import (
@@ -75,10 +75,15 @@ def compare_all(
     builder = _Builder(opened, lesson, settings, taking_part, progress)
     entrants = [builder.entrant(one) for one in taking_part]
     opened.keep_config()
-    told: Any = {"folder": run.comparisons, "settings": config.compare, "progress": progress}
+    named = _by_their_names(config.compare, taking_part, left_out)
+    told: Any = {"folder": run.comparisons, "settings": named, "progress": progress}
     ground = builder.ground(left_out)
     if search_only:
-        return stage.fix_recipe(entrants, ground, overwrite=overwrite, **told)
+        fixed = stage.fix_recipe(entrants, ground, overwrite=overwrite, **told)
+        if overwrite:  # what was found by another recipe speaks no more
+            for file in (run.compared, *map(run.compared.with_suffix, (".md", ".html"))):
+                file.unlink(missing_ok=True)
+        return fixed
     found = stage.compare_students(entrants, ground, overwrite=overwrite, **told)
     found.save(run.compared)
     write_comparison(found, run.folder, title=config.title)
@@ -101,6 +106,20 @@ def finished_comparison(opened: Opened, progress: Progress) -> Comparison | None
         )
         return None
     return found
+
+
+def _by_their_names(
+    settings: CompareConfig, taking_part: "Sequence[Contender]", left_out: Sequence[str]
+) -> CompareConfig:
+    """The settings with ways as they are called in full; ``UserError`` for a reference left out."""
+    from distill.comparing.contenders import contender
+
+    reference = contender(settings.reference).name
+    if reference not in {one.name for one in taking_part}:
+        why = next((line for line in left_out if line.startswith(f"{reference} ")), "")
+        raise UserError(f"compare.reference: all are compared with {reference}, and {why}")
+    always = tuple(contender(name).name for name in settings.always)
+    return settings.model_copy(update={"reference": reference, "always": always})
 
 
 def _taking_part(
@@ -267,12 +286,22 @@ class _Builder:
 
     def _made_by(self) -> dict[str, Any]:
         """What every trial is made with, beside its own settings."""
+        from distill.identity import WAYS, named_by_content
+
         settings, opened = self.settings, self.opened
         plain = settings.model_dump(mode="json", exclude=NOT_COMPARED)
+        asked = {one.method or one.name for one in self.asked}
+        ways: dict[str, Any] = {}  # what is of one of them alone
+        if "online" in asked:
+            ways["online"] = {"views": opened.config.views.model_dump(mode="json")}
+        weights = named_by_content(settings.weights)
+        if "pretrained" in asked:
+            ways["pretrained"] = {"weights": weights}
+            weights = "random"  # of all others
         made = {f"student.{name}": value for name, value in plain.items()}
-        if any(one.method == "online" for one in self.asked):
-            made["views"] = opened.config.views.model_dump(mode="json")
         return made | {
+            "student.weights": weights,
+            WAYS: ways,
             "dataset": opened.dataset.fingerprint,
             "teacher": self.lesson.teacher,
             "target": self.lesson.target,

@@ -19,6 +19,7 @@ from distill.pipeline.building import (
 from distill.pipeline.opening import Opened, UserError, one_line, opened_for_writing
 from distill.progress import SILENT, Progress
 from distill.runs import DEFAULT_RUN, recall, remember, versions
+from distill.whole import replacing
 
 if TYPE_CHECKING:
     from distill.held_out import HeldOut
@@ -165,20 +166,17 @@ def _teach_whole(opened: Opened, *, progress: Progress, overwrite: bool) -> tupl
         check_augmentation(config.teach.augment, dataset.modality)
     teacher = the_teacher(run, config, dataset, fresh=True)
     opened.keep_config()
-    # killed while it is taught anew, the old record must not speak for the new weights
-    run.taught.unlink(missing_ok=True)
-    run.folds.unlink(missing_ok=True)  # aligned with the features of before
-    found = stage(
-        dataset,
-        teacher,
-        folder=run.teacher,
-        settings=config.teach,
-        workers=config.compute.workers,
-        progress=progress,
-        overwrite=overwrite,
-    )
+    with replacing(run.teacher, wanted=overwrite, made_from=made_from) as folder:
+        found = stage(
+            dataset,
+            teacher,
+            folder=folder,
+            settings=config.teach,
+            workers=config.compute.workers,
+            progress=progress,
+        )
+        remember(folder / run.taught.name, found, made_from=made_from)
     run.record_environment(device=the_device(config))
-    remember(run.taught, found, made_from=made_from)
     return found, made_from
 
 
@@ -205,6 +203,7 @@ def take_features(
     opened: Opened, *, progress: Progress, repair: bool = False, overwrite: bool = False
 ) -> Extracted:
     """The extraction stage on an opened run; finished chunks are left as they are."""
+    from distill.sources import sources_of
     from distill.stages.extract import check_held_out
     from distill.stages.extract import extract as stage
     from stores import StoreMismatchError
@@ -216,6 +215,7 @@ def take_features(
     projection = _projection(config, teacher)
     held_out = _held_out(opened, teacher) if config.extract.held_out else None
     check_held_out(held_out, views)
+    sources_of(dataset, views, pool)  # refused before features are deleted
     notes = [*dataset.notes, *(() if pool is None else pool.notes)]
     if config.data.limit:
         notes.append(

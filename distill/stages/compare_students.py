@@ -7,7 +7,6 @@ ways that were tested.
 """
 
 import dataclasses
-import shutil
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,13 +21,15 @@ from jaxtyping import Bool, Int64
 from distill.allocator import memory_kept
 from distill.comparing.search import choose, draw
 from distill.comparing.statistics import compare, holm, verdict, worst_class_over_seeds
-from distill.config import CompareConfig
+from distill.config import CompareConfig, fingerprint
 from distill.entrants import Answered, Entrant
 from distill.errors import StageError, nearest
 from distill.findings import Chosen, Comparison, Fixed, Versus, Way
+from distill.identity import WAYS
 from distill.lessons import Lesson
 from distill.metrics import accuracy, some_band
 from distill.progress import Progress, shortly
+from distill.whole import replacing
 from students import plain_settings, same_settings
 
 FIXED = "recipe.json"
@@ -69,10 +70,10 @@ def fix_recipe(
     for name in settings.always:
         if name not in names:
             raise StageError(f"compare.always: {name!r} is not compared{nearest(name, names)}")
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    made_by = plain_settings({**ground.made_by, "trials": settings.trials, "seed": settings.seed})
-    chosen = _searched(folder, made_by, list(entrants), settings, progress)
+    made_by = _made_by(ground, settings)
+    with replacing(folder, wanted=overwrite, made_from=fingerprint(made_by)) as place:
+        chosen = _searched(place, made_by, list(entrants), settings, progress)
+        made_by = Fixed.load(place / FIXED).made_by  # with what is of ways that were asked before
     return Fixed(made_by=made_by, chosen=tuple(chosen[one.contender.name] for one in entrants))
 
 
@@ -91,18 +92,19 @@ def compare_students(
     Trainings are folders ``<name>/trial-<t>`` and ``<name>/seed-<s>``, each with a record written
     last; what is killed goes on, what is finished is read back. ``recipe.json`` holds what was
     chosen: with it there, nothing is searched again, and other settings raise
-    ``CheckpointError``, unless ``overwrite`` begins all anew.
+    ``CheckpointError``, unless ``overwrite`` begins all anew: what is there stays until that is
+    done.
     """
-    fixed = fix_recipe(
-        entrants, ground, folder=folder, settings=settings, progress=progress, overwrite=overwrite
-    )
-    chosen = {one.name: one for one in fixed.chosen}
-    finalists = _finalists(entrants, chosen, settings)
-    answers = _taught(folder, finalists, chosen, settings, progress)
-    ways = [
-        _way(entrant, chosen[entrant.contender.name], answers, ground, folder, progress)
-        for entrant in entrants
-    ]
+    made_from = fingerprint(_made_by(ground, settings))
+    with replacing(folder, wanted=overwrite, made_from=made_from) as place:
+        fixed = fix_recipe(entrants, ground, folder=place, settings=settings, progress=progress)
+        chosen = {one.name: one for one in fixed.chosen}
+        finalists = _finalists(entrants, chosen, settings)
+        answers = _taught(place, finalists, chosen, settings, progress)
+        ways = [
+            _way(entrant, chosen[entrant.contender.name], answers, ground, place, progress)
+            for entrant in entrants
+        ]
     return Comparison(
         reference=settings.reference,
         target=ground.lesson.target,
@@ -120,6 +122,15 @@ def compare_students(
     )
 
 
+def _made_by(ground: Ground, settings: CompareConfig) -> dict[str, Any]:
+    """What every trial is made with."""
+    return plain_settings({**ground.made_by, "trials": settings.trials, "seed": settings.seed})
+
+
+def _common(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in made_by.items() if name != WAYS}
+
+
 # --- the search -----------------------------------------------------------------------------------
 
 
@@ -135,7 +146,12 @@ def _searched(
     earlier: tuple[Chosen, ...] = ()
     if path.is_file():
         fixed = Fixed.load(path)
-        same_settings(made_by, fixed.made_by, what=f"the recipe {path}")
+        what = f"the recipe {path}"
+        same_settings(_common(made_by), _common(fixed.made_by), what=what)
+        now, then = made_by.get(WAYS, {}), fixed.made_by.get(WAYS, {})
+        for name in now.keys() & then.keys():
+            same_settings(now[name], then[name], what=f"{name} in {what}")
+        made_by = {**made_by, WAYS: {**then, **now}}
         earlier = fixed.chosen
     known = {one.name: one for one in earlier}
     missing = [one for one in entrants if one.contender.name not in known]

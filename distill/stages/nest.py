@@ -48,7 +48,7 @@ from distill.rank_lessons import (
 from distill.runs import recall, remember
 from distill.training_rows import TrainingRows, fresh_note, fresh_rows, plain_rows
 from distill.tried import forget_tried, tried_ranks
-from distill.whole import set_aside
+from distill.whole import replacing
 from students import (
     Evaluation,
     Feed,
@@ -115,8 +115,8 @@ def nest(
         raise StageError("stored rows are learned alone: leave out nest.hint_weight")
     splits = _labelled(dataset)
     made_by = _made_by(subject, dataset, settings, stored)
-    with set_aside(folder, wanted=overwrite):
-        earlier = _finished(folder, made_by)
+    with replacing(folder, wanted=overwrite, made_from=fingerprint(made_by)) as place:
+        earlier = _finished(place, made_by)
         if earlier is not None:
             progress.say(f"{folder.name} is nested already")
             return earlier
@@ -124,7 +124,7 @@ def nest(
             subject,
             dataset,
             splits,
-            folder=folder,
+            folder=place,
             settings=settings,
             made_by=made_by,
             workers=workers,
@@ -302,7 +302,7 @@ class _Bench:
             )
         with tried_ranks(self.folder, surgical) as tried:
             made = self._cut(tried)
-            lessons_of(made.path, self.settings)  # refused while what was here can be put back
+            lessons_of(made.path, self.settings)  # a budget out of reach needs no start
             self.folder.mkdir(parents=True, exist_ok=True)
             card = {**self.subject.card, "made_by": surgical, "dense_flops": made.dense_flops}
             save_nested(file, network, path=made.path, card=card)

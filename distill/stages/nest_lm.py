@@ -37,7 +37,7 @@ from distill.nesting import (
 from distill.progress import Progress
 from distill.rank_lessons import hint_notes, objective_of, recipe_of
 from distill.tried import forget_tried, tried_ranks
-from distill.whole import set_aside
+from distill.whole import replacing
 from students import plain_settings, same_settings
 from students.nested import (
     NestedPath,
@@ -87,16 +87,18 @@ def nest_lm(
     ``CheckpointError`` for a folder of other settings, unless ``overwrite``; errors of the surgery
     as ``students.nested.nest``.
     """
-    with set_aside(contest, wanted=overwrite), set_aside(folder, wanted=overwrite):
-        return _Study(
-            spoken=spoken,
-            folder=folder,
-            contest=contest,
-            settings=settings,
-            frontier=frontier,
-            device=device,
-            progress=progress,
-        ).finish()
+    study = _Study(
+        spoken=spoken,
+        folder=folder,
+        contest=contest,
+        settings=settings,
+        frontier=frontier,
+        device=device,
+        progress=progress,
+    )
+    told: Any = {"wanted": overwrite, "made_from": fingerprint(study.made_by())}
+    with replacing(contest, **told) as answers, replacing(folder, **told) as network:
+        return replace(study, folder=network, contest=answers).finish()
 
 
 @final
@@ -114,7 +116,7 @@ class _Study:
         """All of it, from where it stands."""
         language = self.spoken.language
         dense = language.speaker.to(self.device).eval().requires_grad_(False)
-        made_by = self._made_by()
+        made_by = self.made_by()
         objective = replace(objective_of(self.settings), ce_weight=self._label_weight())
         room = LanguageRoom(
             windows=self.spoken.windows,
@@ -181,7 +183,7 @@ class _Study:
         trials = trials_of(network, self._example(), calibration, self.settings, batch=JUDGED)
         with tried_ranks(self.folder, surgical) as tried:
             path = self._path(trials, tried)
-            lessons_of(path, self.settings)  # refused while what was here can be put back
+            lessons_of(path, self.settings)  # a budget out of reach needs no start
             self.folder.mkdir(parents=True, exist_ok=True)
             save_nested(file, network, path=path, card={**self._card(), "made_by": surgical})
         return read_nested(file)
@@ -247,7 +249,7 @@ class _Study:
         tokens = self.spoken.windows["train"].shape[1]
         return {"language": dict(language.config), "name": language.name, "tokens": int(tokens)}
 
-    def _made_by(self) -> dict[str, Any]:
+    def made_by(self) -> dict[str, Any]:
         """All that decides the weights; flat, so that a difference has a name."""
         decisive = deciding(self.settings)
         del decisive["targets"]  # windows have but one kind
