@@ -20,6 +20,8 @@ def check_answers(path: Path, *, overwrite: bool) -> None:
         )
     if not path.parent.is_dir():
         raise StageError(f"there is no folder {path.parent} to write {path.name} into")
+    if path.is_dir():
+        raise StageError(f"{path} is a folder; name a file to write")
     if path.exists() and not overwrite:
         raise StageError(f"{path} is already there; name another file or say --overwrite")
 

@@ -37,6 +37,8 @@ class Predictor:
         self, inputs: Sequence[Any], *, batch_size: int = 64
     ) -> Float32[np.ndarray, "rows dim_out"]:
         """The student's own numbers of RGB images, strings or pairs of strings."""
+        if len(inputs) == 0:
+            return np.zeros((0, self.student.dim_out), dtype=np.float32)
         return self._rows(_Embedding(self.student), inputs, batch_size)
 
     def probabilities(

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, final
 
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
@@ -35,7 +36,6 @@ from students.shared_folders import (
     KNOWN,
     OUT_OF_REACH,
     PARTS,
-    README,
     WEIGHTS,
     find_folder,
     read_config,
@@ -137,7 +137,7 @@ class PretrainedStudent(
         """Write the folder described above; ``push_to_hub=True`` and ``repo_id`` also send it.
 
         ``StudentError`` for a folder that is not empty, unless ``overwrite``, and where the
-        tokenizer is missing.
+        tokenizer is missing. What is overwritten stays until all of the new one is written.
         """
         folder = Path(save_directory)
         if folder.exists() and not folder.is_dir():
@@ -147,9 +147,13 @@ class PretrainedStudent(
                 raise StudentError(
                     f"{folder} is not empty; name another folder, or say overwrite=True"
                 )
-            (folder / README).unlink(missing_ok=True)
-        sent: str | None = super().save_pretrained(folder, **hub)
-        return sent
+            with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as room:
+                scratch = Path(room) / folder.name
+                sent: str | None = super().save_pretrained(scratch, **hub)
+                _move_over(scratch, folder)
+            return sent
+        alone: str | None = super().save_pretrained(folder, **hub)
+        return alone
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write all but the model card, the config last: without it there is no student."""
@@ -275,3 +279,15 @@ def _near(path: Path) -> str:
             f", or {', '.join(names[1:])} there" if names[1:] else ""
         )
     return "; name its folder, runs/NAME/students/STUDENT, or a folder of save_pretrained"
+
+
+def _move_over(source: Path, folder: Path) -> None:
+    """Put each thing in the place of its namesake, the config last; parts of another go."""
+    for name in PARTS:
+        if not (source / name).is_dir():
+            shutil.rmtree(folder / name, ignore_errors=True)
+    for path in sorted(source.iterdir(), key=lambda path: path.name == CONFIG):
+        target = folder / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from students.averaging import Average
-from students.errors import MemoryShortError
+from students.errors import MemoryShortError, RecipeError
 from students.feeds import Batch
 from students.parallel import World, running_statistics
 from students.precision import autocast, gradient_scaler, working_type
@@ -123,6 +123,13 @@ class Stepper:
             try:
                 set_seed(seed if self.world is None else self.world.seed(seed), self.device)
                 return self._accumulated(batch, rows, at)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise RecipeError(
+                    "BatchNorm learns from no single row: take a batch_size, or a micro_batch, of "
+                    "at least 2"
+                ) from error
             except RuntimeError as error:
                 mend = self._mend(error)
                 if mend is None:

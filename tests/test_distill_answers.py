@@ -63,6 +63,9 @@ def test_files_that_cannot_be_written_are_refused_first(tmp_path: Path) -> None:
     ):
         with pytest.raises(StageError, match=why):
             answers.check_answers(tmp_path / name, overwrite=False)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(StageError, match=r"folder\.csv is a folder; name a file to write"):
+        answers.check_answers(tmp_path / "folder.csv", overwrite=True)
     answers.check_answers(tmp_path / "there.csv", overwrite=True)
 
 

@@ -72,6 +72,39 @@ def test_a_dry_run_names_the_student_that_the_budget_gives(run_copy: Path, call:
     assert "timm/resnet10t, 2 epochs" in out
 
 
+def test_a_dry_run_tells_what_is_done_from_what_would_be_made(
+    run_copy: Path, call: Command
+) -> None:
+    words = ("train-student", "--run", run_copy, "--factor", "4", "--epochs", "1", "--no-baselines")
+    assert "done" not in call(*words, "--dry-run")[1]
+    assert call(*words)[0] == 0
+    assert "done" in call(*words, "--dry-run")[1]
+    for more in (("--overwrite",), ("--epochs", "2"), ("--factor", "16")):
+        assert "done" not in call(*words, *more, "--dry-run")[1]
+    assert "done" in call("extract", "--run", run_copy, "--dry-run")[1]
+    assert "done" not in call("extract", "--run", run_copy, "--overwrite", "--dry-run")[1]
+
+
+def test_single_rows_and_seeds_beyond_torch_are_one_line(run_copy: Path, call: Command) -> None:
+    words = ("train-student", "--run", run_copy, "--factor", "4", "--quiet")
+    refused(call(*words, "--batch-size", "1"), "BatchNorm learns from no single row")
+    refused(call(*words, "--seed", str(1 << 63)), "student.seed", "less than 9223372036854775808")
+
+
+def test_interrupted_before_the_work_began_a_wrong_name_stays_nowhere(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (run_copy / "config.toml").read_bytes()
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distill.pipeline.learning.teach_students", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        distill.train_student(run_copy, student="timm/resnet1000", kind="pca")
+    assert (run_copy / "config.toml").read_bytes() == before
+
+
 def test_factor_one_teaches_the_features_as_they_are(run_copy: Path) -> None:
     (student,) = distill.train_student(run_copy, factor=1, baselines=False, epochs=1).students
     assert student.target == "full"

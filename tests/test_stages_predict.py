@@ -1,6 +1,7 @@
 """Predicting with a student: files, folders, lines, and what cannot be read."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from distill.answers import write_answers
 from distill.config import DataConfig
 from distill.datasets import BadInputError, DataError, Dataset
 from distill.errors import StageError
@@ -194,6 +196,44 @@ def test_a_file_that_is_not_text_is_refused(text_student: Path, tmp_path: Path) 
     assert [p.label for p in found.predictions] == ["red"]
     with pytest.raises(StageError, match="no input could be read; skipped: 1"):
         say(text_student, str(path), skip_bad=True)
+
+
+def test_a_mistyped_name_of_a_file_is_no_sentence(text_student: Path, tmp_path: Path) -> None:
+    for name in ("missing.csv", "no/such.TXT", str(tmp_path / "rows.parquet")):
+        with pytest.raises(StageError, match=f"there is no file {name}"):
+            say(text_student, name)
+    with pytest.raises(StageError, match="is a folder; the student reads texts"):
+        say(text_student, str(tmp_path))
+    sentences = ("read the.txt", "the cat v1.0", "x" * 5000 + ".csv")
+    assert [p.input for p in say(text_student, *sentences).predictions] == list(sentences)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_a_name_that_is_no_utf_8_is_told_in_every_file(
+    image_student: Path, tmp_path: Path, suffix: str
+) -> None:
+    (path,) = pictures(tmp_path, 1)
+    odd = tmp_path / os.fsdecode(b"\xff\xfe.png")
+    path.rename(odd)
+    found = say(image_student, str(tmp_path))
+    assert found.predictions[0].input == f"{tmp_path}/\\udcff\\udcfe.png"
+    write_answers(found.predictions, tmp_path / f"found{suffix}")
+    assert b"udcfe.png" in (tmp_path / f"found{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_inputs_are_answered_one_at_a_time_at_least(image_student: Path, size: int) -> None:
+    with pytest.raises(StageError, match=f"1 or more at a time, got {size}"):
+        predict(
+            image_student, ["a.png"], batch_size=size, device="cpu", skip_bad=False,
+            progress=Silent(),
+        )  # fmt: skip
+
+
+def test_of_no_inputs_there_are_no_numbers(image_student: Path) -> None:
+    predictor = load_predictor(image_student, device="cpu")
+    assert predictor.embed([]).shape == (0, predictor.student.dim_out)
+    assert predictor.predict([])[0] == ()
 
 
 def test_blank_lines_are_left_out_and_said(text_student: Path, tmp_path: Path) -> None:

@@ -179,6 +179,24 @@ def test_a_folder_is_not_written_over_unasked(folder: Path, tmp_path: Path) -> N
     assert "images" in (shared / "README.md").read_text(encoding="utf-8")
 
 
+def test_what_fails_half_way_leaves_the_shared_student_that_was_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, shared = load(folder), tmp_path / "shared"
+    student.save_pretrained(shared)
+    before = {path.name: path.read_bytes() for path in shared.iterdir()}
+
+    def full(path: Path, *_: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("students.hub.write_tensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        student.save_pretrained(shared, overwrite=True)
+    assert {path.name: path.read_bytes() for path in shared.iterdir()} == before
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_shared_student_can_be_saved_over_itself(tmp_path: Path) -> None:
     load(text_student(tmp_path / "run")).save_pretrained(tmp_path / "shared")
     student = load(tmp_path / "shared")

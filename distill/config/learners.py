@@ -11,6 +11,7 @@ from distill.config.values import (
     Positive,
     PositiveFloat,
     Section,
+    Seed,
     Share,
     ShareOrNone,
     SomeNames,
@@ -62,7 +63,7 @@ class StudentConfig(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool = False
     baselines: bool = False
-    seed: Natural = 0
+    seed: Seed = 0
 
 
 class CompareConfig(Section):
@@ -74,7 +75,7 @@ class CompareConfig(Section):
     reference: str = "subspace"  # the method that all others are compared with
     finalists: Natural = 0  # methods that get fresh seeds, the reference among them; 0: all
     always: tuple[str, ...] = ()  # of the methods, those that are finalists whatever was found
-    seed: Natural = 0  # of the search
+    seed: Seed = 0  # of the search
 
 
 class NestConfig(Section):
@@ -115,7 +116,7 @@ class NestConfig(Section):
     ema: ShareOrNone = 0.0
     patience: Natural = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: Natural = 0
+    seed: Seed = 0
 
     @field_validator("ranks", "budgets")
     @classmethod

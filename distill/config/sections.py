@@ -13,6 +13,7 @@ from distill.config.values import (
     PositiveFloat,
     Scalar,
     Section,
+    Seed,
     Share,
     ShareOrNone,
     SomeFactors,
@@ -36,7 +37,7 @@ class DataConfig(Section):
     test_split: str = "test"  # likewise
     validation_share: Share = 0.15
     test_share: Annotated[Share, Field(validate_default=True)] = 0.2
-    seed: Natural = 0  # of the splits and of limit's choice
+    seed: Seed = 0  # of the splits and of limit's choice
     limit: Natural = 0  # examples of each split at most; 0 takes all
     skip_bad: bool = False
 
@@ -64,7 +65,7 @@ class TeacherConfig(Section):
     options: dict[str, Scalar] = Field(default_factory=dict)  # for the network's constructor
     preprocessing: dict[str, Any] = Field(default_factory=dict)  # over what the weights say
     taught: bool = False  # whether this run teaches it the task before its features are taken
-    seed: Natural = 0  # of random weights
+    seed: Seed = 0  # of random weights
 
 
 class TeachConfig(Section):
@@ -78,7 +79,7 @@ class TeachConfig(Section):
     warmup: ShareOrNone = 0.1  # share of all steps
     augment: str = ""  # a new view of every example each epoch; "": the examples as they are
     folds: Folds = 0  # as many teachers more, each without one fold of the training examples
-    seed: Natural = 0
+    seed: Seed = 0
 
 
 class ExtractConfig(Section):
@@ -90,7 +91,7 @@ class ExtractConfig(Section):
     unlabeled: str = ""  # data whose labels are not used: a further split, for students
     factor: Factor = 1  # above 1 the features are mapped as they are made, and only that is kept
     kind: str = "gaussian"  # of that map: one drawn from a seed
-    seed: Natural = 0  # of that map
+    seed: Seed = 0  # of that map
 
 
 class ViewsConfig(Section):
@@ -99,7 +100,7 @@ class ViewsConfig(Section):
     count: Natural = 0  # of each example, beside the example itself
     augment: str = "crop-flip"  # or crop, strong, …; text: token-dropout
     mix: Literal["none", "mixup", "cutmix"] = "none"  # images only
-    seed: Natural = 0
+    seed: Seed = 0
 
 
 class ProjectConfig(Section):
@@ -118,7 +119,7 @@ class ValidateConfig(Section):
     queries: Positive = 2000
     pairs: Positive = 20000
     eps: Share = 0.5
-    seed: Natural = 0
+    seed: Seed = 0
 
 
 class HeadConfig(Section):

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 Scalar = bool | int | float | str
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]  # as torch takes them
 Share = Annotated[float, Field(gt=0, lt=1)]
 Factor = Annotated[float, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -29,7 +30,7 @@ def _none_or_several(folds: int) -> int:
 Folds = Annotated[int, AfterValidator(_none_or_several)]
 SomeNames = Annotated[tuple[str, ...], AfterValidator(_at_least_one)]
 SomeFactors = Annotated[tuple[Factor, ...], AfterValidator(_at_least_one)]
-SomeSeeds = Annotated[tuple[Natural, ...], AfterValidator(_at_least_one)]
+SomeSeeds = Annotated[tuple[Seed, ...], AfterValidator(_at_least_one)]
 SomePenalties = Annotated[tuple[PositiveFloat, ...], AfterValidator(_at_least_one)]
 
 

@@ -133,7 +133,7 @@ def peek(run: Path | str, config: Path | str | None, overrides: Mapping[str, Any
 def opened_for_writing(
     run: Path | str, config: Path | str | None, overrides: Mapping[str, Any]
 ) -> Iterator[Opened]:
-    """The run, locked. Its config is written once the work is done or interrupted by hand.
+    """The run, locked. Its config is written once the work is done, by ``keep_config`` before.
 
     A command refused for a wrong name must not leave that name behind for the next command: where
     there was a config, it is put back when the work fails, also if ``keep_config`` was called.
@@ -149,8 +149,7 @@ def opened_for_writing(
             try:
                 yield opened
             except KeyboardInterrupt:
-                write_config(opened.config, file)
-                raise
+                raise  # with what was kept as the work began, if it had
             except BaseException:
                 if before is not None and file.read_bytes() != before:
                     with whole(file) as scratch:

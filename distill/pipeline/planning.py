@@ -56,7 +56,7 @@ def plan(
         asked.setdefault("teacher.taught", False)
     with told():
         opened = peek(run, config, asked)
-        sight = _Sight(opened)
+        sight = _Sight(opened, anew=bool(options.get("overwrite")))
         stages = [_PLANNERS[name](sight) for name in names]
         nearest = next(
             p
@@ -72,7 +72,8 @@ def plan(
 class _Sight:
     """What planning has to look at, looked at once."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, *, anew: bool) -> None:
+        self.anew = anew  # whether what is finished would be replaced
         self.run, self.config = opened.run, opened.config
         self._opened = opened
 
@@ -126,9 +127,10 @@ def _teach(sight: _Sight) -> PlannedStage | None:
     config = sight.config
     if not config.teacher.taught:
         return None
-    done, folds = recall(sight.run.taught, Taught) is not None, config.teach.folds
-    whole = 0 if done else 1
-    rest = 0 if not folds or recall(sight.run.folds, FoldsTaught) is not None else folds - 1
+    folds, there = config.teach.folds, not sight.anew
+    whole = 0 if there and recall(sight.run.taught, Taught) is not None else 1
+    known = there and recall(sight.run.folds, FoldsTaught) is not None
+    rest = 0 if not folds or known else folds - 1
     steps = sight.rows["train"] * config.teach.epochs  # teachers of folds learn all but one fold
     passes = BACKWARD * steps + sight.rows.get("validation", 0) * config.teach.epochs
     what = f"{config.teacher.name}, {config.teach.epochs} epochs of {sight.rows['train']} rows"
@@ -144,7 +146,7 @@ def _teach(sight: _Sight) -> PlannedStage | None:
 
 def _extract(sight: _Sight) -> PlannedStage:
     config, card, wanted = sight.config, sight.teacher.card, sight.stored_rows
-    earlier = recall(sight.run.extracted, Extracted)
+    earlier = None if sight.anew else recall(sight.run.extracted, Extracted)
     there = {} if earlier is None else {split.split: split.rows for split in earlier.splits}
     done = there == wanted
     rows = sum(wanted.values())
@@ -189,20 +191,27 @@ def _project(sight: _Sight) -> PlannedStage:
 def _student(sight: _Sight) -> PlannedStage:
     import torch
 
-    from distill.pipeline.learning import network_of, within_budget
+    from distill.pipeline.learning import SUBSPACE, network_of, within_budget
     from students import Blueprint, build
 
     config = sight.config
     settings = network_of(config.student)
     students = [recall(path, Student) for path in sight.run.students.glob("*/student.json")]
-    done = any(found and found.network == settings.name for found in students)
+    k = max(1, round(sight.dim / settings.factor))
+    done = not sight.anew and any(
+        found
+        and (found.method, found.network) == (settings.way, settings.name)
+        and found.epochs == settings.epochs
+        and (found.dim_out == k or settings.way != SUBSPACE)
+        for found in students
+    )
     split = sight.dataset.splits["train"]
     size = min(TRIED, len(split.ids))
     prepared = sight.teacher.prepare([split.inputs[i] for i in range(size)])
     tokenizer = getattr(sight.teacher.prepare, "tokenizer", None)
     blueprint = Blueprint(
         name=settings.name,
-        dim_out=max(1, round(sight.dim / settings.factor)),
+        dim_out=k,
         modality=sight.dataset.modality,
         options=settings.options,
         image_size=settings.image_size or config.teacher.image_size,

@@ -183,11 +183,12 @@ def _students(report: Report) -> Iterator[str]:
 
 def _one_student(student: Student) -> str:
     known = student.teacher_parameters > 0
-    smaller = (
-        f", {factor(student.teacher_parameters / student.parameters)} fewer than the teacher"
-        if known and student.parameters
-        else ""
-    )
+    smaller = ""
+    if known and 0 < student.parameters < student.teacher_parameters:
+        fewer = factor(student.teacher_parameters / student.parameters)
+        smaller = f", {fewer} fewer than the teacher"
+    elif known and student.parameters:
+        smaller = f", no fewer than the teacher's {rounded(student.teacher_parameters)}"
     against = (
         f", {told_difference(student.difference)} against the teacher's full head"
         if student.difference

@@ -42,6 +42,11 @@ class OnnxStudent(nn.Module):
         """How inputs become what it reads."""
         return self.facts.preprocessing
 
+    @property
+    def dim_out(self) -> int:
+        """How many numbers ``embed`` gives."""
+        return self.facts.embedding
+
     def embed(self, prepared: Mapping[str, Tensor]) -> Tensor:
         """Rows of the target space."""
         return torch.from_numpy(self.results(["embedding"], prepared)[0])

@@ -1,5 +1,6 @@
 """A traced student as a program of ``torch.export``: a .pt2 file, run without this project."""
 
+import io
 import json
 from pathlib import Path
 
@@ -16,8 +17,10 @@ FACTS = "facts.json"  # among the file's extra files
 def save_program(graph: Graph, facts: Facts, path: Path) -> None:
     """Trace and write it, with its facts in an extra file."""
     text = json.dumps(facts.to_texts(), indent=1, sort_keys=True, ensure_ascii=False)
+    written = io.BytesIO()  # torch's own writer ends the process where a disk is full
     with quietly():
-        torch.export.save(traced(graph), str(path), extra_files={FACTS: text})
+        torch.export.save(traced(graph), written, extra_files={FACTS: text})
+    path.write_bytes(written.getbuffer())
 
 
 def run_program(path: Path, graph: Graph) -> list[tuple[np.ndarray, ...]]:

@@ -67,6 +67,8 @@ def predict(
     """
     predictor = load_predictor(folder, device=device, budget=budget)
     bad = _Bad(skip_bad, progress)
+    if batch_size < 1:
+        raise StageError(f"inputs are answered 1 or more at a time, got {batch_size}")
     closed: list[Closed] = []
     for name in inputs:
         if (path := _table(name)) is not None:
@@ -95,9 +97,14 @@ def _answers(
         return []
     labels, shares = predictor.predict([value for _, value in block], batch_size=batch_size)
     return [
-        Prediction(input=name, label=label, probability=float(row.max()))
+        Prediction(input=_told(name), label=label, probability=float(row.max()))
         for (name, _), label, row in zip(block, labels, shares, strict=True)
     ]
+
+
+def _told(name: str) -> str:
+    """The name as every file and terminal can hold it: one may be no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _image_files(name: str) -> Iterator[Closed]:
@@ -162,16 +169,26 @@ def _itself(text: Any) -> Any:
 
 
 def _lines_of(text: str) -> list[str]:
-    """Read the lines of the file of that name; otherwise the text is the line."""
+    """Read the lines of the file of that name; otherwise the text is the line.
+
+    ``StageError`` for a folder, and for what is called as files are and is none: one sentence more
+    would be no answer to a name that was mistyped.
+    """
+    path = Path(text)
     try:
-        if not Path(text).is_file():
-            return [text]
-        content = Path(text).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"{text} is not a text file: {error.reason}") from error
+        folder, file = path.is_dir(), path.is_file()
     except (OSError, ValueError):  # a text that is too long, or too odd, to be a file's name
         return [text]
-    return content.splitlines()
+    if folder and text.strip():
+        raise StageError(f"{text} is a folder; the student reads texts: name a file of lines")
+    if file:
+        try:
+            return path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise BadInputError(f"{text} is not a text file: {error.reason}") from error
+    if path.suffix.lower() in (*TABLES, ".txt") and not any(map(str.isspace, text)):
+        raise StageError(f"there is no file {text}")
+    return [text]
 
 
 def _one_or_two(line: str, *, pairs: bool) -> str | tuple[str, str]:
