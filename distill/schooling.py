@@ -25,9 +25,9 @@ from distill.matching import ALL_VIEWS, match, material
 from distill.metrics import accuracy, difference, score
 from distill.progress import LiveTraining, Progress
 from distill.pupils import METHODS
+from distill.replacing import replacing
 from distill.runs import recall, remember
 from distill.stored import blocks
-from distill.whole import replacing
 from students import (
     Blueprint,
     Evaluation,

@@ -13,8 +13,8 @@ from distill.pipeline.building import command, the_device
 from distill.pipeline.nesting import nested_name, subject_of
 from distill.pipeline.opening import Opened, UserError, opened_for_writing
 from distill.progress import SILENT, Progress
+from distill.replacing import replacing
 from distill.runs import DEFAULT_RUN, recall
-from distill.whole import replacing
 
 if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
     from distill.classroom import Classroom

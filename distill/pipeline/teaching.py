@@ -18,8 +18,8 @@ from distill.pipeline.building import (
 )
 from distill.pipeline.opening import Opened, UserError, one_line, opened_for_writing
 from distill.progress import SILENT, Progress
+from distill.replacing import replacing
 from distill.runs import DEFAULT_RUN, recall, remember, versions
-from distill.whole import replacing
 
 if TYPE_CHECKING:
     from distill.held_out import HeldOut

@@ -29,7 +29,7 @@ from distill.identity import WAYS
 from distill.lessons import Lesson
 from distill.metrics import accuracy, some_band
 from distill.progress import Progress, shortly
-from distill.whole import replacing
+from distill.replacing import replacing
 from students import plain_settings, same_settings
 
 FIXED = "recipe.json"

@@ -45,10 +45,10 @@ from distill.rank_lessons import (
     teach_settings,
     witness_of,
 )
+from distill.replacing import replacing
 from distill.runs import recall, remember
 from distill.training_rows import TrainingRows, fresh_note, fresh_rows, plain_rows
 from distill.tried import forget_tried, tried_ranks
-from distill.whole import replacing
 from students import (
     Evaluation,
     Feed,

@@ -36,8 +36,8 @@ from distill.nesting import (
 )
 from distill.progress import Progress
 from distill.rank_lessons import hint_notes, objective_of, recipe_of
+from distill.replacing import replacing
 from distill.tried import forget_tried, tried_ranks
-from distill.whole import replacing
 from students import plain_settings, same_settings
 from students.nested import (
     NestedPath,

@@ -1,10 +1,10 @@
-"""Files and folders that are replaced whole, or not at all."""
+"""Folders that are replaced whole, or not at all."""
 
 from pathlib import Path
 
 import pytest
 
-from distill.whole import replacing
+from distill.replacing import replacing
 
 
 def filled(folder: Path, text: str) -> Path:
@@ -103,7 +103,39 @@ def test_after_a_kill_between_the_two_the_new_one_is_there(
     assert told(folder) == "new"
 
 
-@pytest.mark.parametrize("name", ["new", "old", "made_from", ".hidden", "a[b]"])
+def test_a_process_that_follows_works_where_the_one_that_leads_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def followed(made_from: str = "x") -> Path:
+        with monkeypatch.context() as patched:
+            patched.setenv("WORLD_SIZE", "2")
+            patched.setenv("RANK", "1")
+            with replacing(folder, wanted=False, made_from=made_from) as place:
+                return place
+
+    assert followed() == folder
+    with replacing(folder, wanted=True, made_from="x") as led:
+        filled(led, "new")
+        assert followed() == led
+        assert followed("y") == folder
+    assert followed() == folder  # which is the new one
+    assert told(folder) == "new"
+    with pytest.raises(RuntimeError):
+        begun(folder, "half")
+    with replacing(folder, wanted=False, made_from="x") as led:
+        assert led == followed() == folder  # and not where an earlier one failed
+
+
+def test_after_a_kill_within_a_follower_is_not_led_astray(folder: Path) -> None:
+    room = folder.with_name(".one.next")
+    with pytest.raises(RuntimeError):
+        begun(folder, "half")
+    (room / "busy").touch()
+    with replacing(folder, wanted=False, made_from="x"):
+        assert not (room / "busy").exists()
+
+
+@pytest.mark.parametrize("name", ["new", "old", "made_from", "busy", ".hidden", "a[b]"])
 def test_it_may_have_any_name(tmp_path: Path, name: str) -> None:
     folder = filled(tmp_path / name, "old")
     with pytest.raises(RuntimeError):
