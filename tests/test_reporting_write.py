@@ -256,6 +256,19 @@ def test_the_terminal_table_fits_and_aligns() -> None:
     assert lines[-1] == "student: 402 k parameters, 58.5x fewer than the teacher's 23.5 M"
 
 
+def test_a_student_that_is_no_smaller_is_not_called_so(tmp_path: Path) -> None:
+    report = full_report()
+    students = tuple(
+        dataclasses.replace(one, parameters=one.teacher_parameters) for one in report.students
+    )
+    report = dataclasses.replace(report, students=students)
+    told = compression_table(report).splitlines()[-1]
+    assert told == "student: 23.5 M parameters, no fewer than the teacher's 23.5 M"
+    write_report(report, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "has 23.5 M parameters, no fewer than the teacher's 23.5 M, and gets" in text
+
+
 def test_a_baseline_is_shown_without_numbers_of_a_map() -> None:
     lines = compression_table(full_report()).splitlines()
     (own,) = (line for line in lines if line.startswith("student   "))

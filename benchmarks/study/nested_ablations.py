@@ -6,6 +6,7 @@ page has what is finished.
 """
 
 import argparse
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -110,11 +111,12 @@ def _alike(run: Path) -> list[int]:
 
 
 def _page(name: str, run: Path, epochs: int) -> None:
-    rows, dense = [], 0.0
+    rows, shown, dense = [], [], 0.0
     for variant in VARIANTS:
         found = recall(run / "nested" / _slug(variant) / "nested.json", Nested)
         if found is None or found.epochs != epochs:
             continue
+        shown.append(variant)
         dense = found.dense_accuracy
         cells = [variant]
         for budget in (1.0, *BUDGETS, 0.0):
@@ -140,7 +142,8 @@ def _page(name: str, run: Path, epochs: int) -> None:
         f"What each choice of nesting is worth: {name}",
         told,
         table(header, rows),
-        command=f"nested_ablations {name} --epochs {epochs}",
+        command=f"nested_ablations {name} --epochs {epochs}"
+        + ("" if shown == list(VARIANTS) else f" --only {shlex.quote(','.join(shown))}"),
     )
 
 

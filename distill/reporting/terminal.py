@@ -7,7 +7,6 @@ from distill.reporting.derived import Derived, HeadRow, derive
 from distill.reporting.tables import verdict
 from distill.reporting.text import (
     count,
-    factor,
     percent,
     plain,
     points,
@@ -15,6 +14,7 @@ from distill.reporting.text import (
     teacher,
     three_figures,
 )
+from distill.reporting.words import fewer
 
 WIDTH = 100
 LEAST_NAME = 8
@@ -121,8 +121,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 def _footer(report: Report) -> list[str]:
     lines = [
         f"student: {rounded(s.parameters)} parameters, "
-        f"{factor(s.teacher_parameters / s.parameters).replace('×', 'x')} fewer than the "
-        f"teacher's {rounded(s.teacher_parameters)}"
+        f"{fewer(s).replace('×', 'x')} than the teacher's {rounded(s.teacher_parameters)}"
         for s in report.students
         if s.native and s.parameters and s.teacher_parameters
     ]

@@ -181,14 +181,19 @@ def _students(report: Report) -> Iterator[str]:
             yield f"The same network at the same budget, taught otherwise: {told}."
 
 
+def fewer(student: Student) -> str:
+    """How many times fewer parameters than its teacher a student has, both being known."""
+    times = student.teacher_parameters / student.parameters
+    return f"{factor(times)} fewer" if times > 1 else "no fewer"
+
+
 def _one_student(student: Student) -> str:
     known = student.teacher_parameters > 0
-    smaller = ""
-    if known and 0 < student.parameters < student.teacher_parameters:
-        fewer = factor(student.teacher_parameters / student.parameters)
-        smaller = f", {fewer} fewer than the teacher"
-    elif known and student.parameters:
-        smaller = f", no fewer than the teacher's {rounded(student.teacher_parameters)}"
+    smaller = (
+        f", {fewer(student)} than the teacher's {rounded(student.teacher_parameters)}"
+        if known and student.parameters
+        else ""
+    )
     against = (
         f", {told_difference(student.difference)} against the teacher's full head"
         if student.difference
