@@ -19,12 +19,13 @@ def replacing(folder: Path, *, wanted: bool, made_from: str) -> Iterator[Path]:
     """
     room = folder.with_name(f".{folder.name}.next")
     work, old = room / "new" / folder.name, room / "old"
-    mark, busy = room / "made_from", room / "busy"  # busy: while a process that leads is within
+    mark, busy = room / "made_from", room / "busy"  # busy: what leads is within, or died there
     if follows():
         yield work if busy.is_file() and mark.read_text() == made_from else folder
         return
-    if old.exists() and not folder.exists():  # killed while one took the other's place
-        work.rename(folder)
+    if old.exists():  # killed while one took the other's place
+        if not folder.exists():
+            work.rename(folder)
         shutil.rmtree(room)
     busy.unlink(missing_ok=True)
     if not (wanted and folder.exists()):
@@ -32,13 +33,11 @@ def replacing(folder: Path, *, wanted: bool, made_from: str) -> Iterator[Path]:
         return
     if not mark.is_file() or mark.read_text() != made_from:
         shutil.rmtree(room, ignore_errors=True)
-        work.parent.mkdir(parents=True)
+        room.mkdir(parents=True)
         mark.write_text(made_from)
+    work.parent.mkdir(exist_ok=True)
     busy.touch()
-    try:
-        yield work
-    finally:
-        busy.unlink()
+    yield work
     if work.exists():
         folder.rename(old)
         work.rename(folder)

@@ -76,9 +76,10 @@ def test_of_another_it_is_dropped(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("made_from", ["x", "y"])
 @pytest.mark.parametrize("after", [1, 2])
 def test_after_a_kill_between_the_two_the_new_one_is_there(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, after: int, *, wanted: bool
+    folder: Path, monkeypatch: pytest.MonkeyPatch, after: int, made_from: str, *, wanted: bool
 ) -> None:
     """Right after the old one went, or the new one came."""
     rename, renamed = Path.rename, []
@@ -97,10 +98,13 @@ def test_after_a_kill_between_the_two_the_new_one_is_there(
             replacing(folder, wanted=True, made_from="x") as place,
         ):
             filled(place, "new")
-    with replacing(folder, wanted=wanted, made_from="y") as place:
+    with replacing(folder, wanted=wanted, made_from=made_from) as place:
         assert place.exists() != wanted
         assert told(folder) == "new"
-    assert told(folder) == "new"
+        if wanted:
+            filled(place, "newer")
+    assert told(folder) == ("newer" if wanted else "new")
+    assert [path.name for path in folder.parent.iterdir()] == ["one"]
 
 
 def test_a_process_that_follows_works_where_the_one_that_leads_does(
