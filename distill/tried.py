@@ -52,7 +52,7 @@ def tried_ranks(folder: Path, made_by: Mapping[str, Any]) -> Iterator[TriedRanks
 def forget_tried(folder: Path) -> None:
     """Remove what was tried for the network of this folder."""
     for file in folder.parent.glob(f".{glob.escape(folder.name)}.tried-*.jsonl"):
-        file.unlink()
+        file.unlink(missing_ok=True)  # another process may be first
 
 
 def _read(file: Path) -> dict[tuple[int, str, int], float]:

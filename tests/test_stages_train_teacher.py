@@ -38,7 +38,6 @@ def settings(**changes: Any) -> TeachConfig:
 
 def teach(folder: Path, data: Dataset | None = None, **changes: Any) -> tuple[Taught, Teacher]:
     teacher = changes.pop("teacher", None) or image_teacher()
-    overwrite = changes.pop("overwrite", False)
     found = train_teacher(
         data or dataset(),
         teacher,
@@ -46,7 +45,6 @@ def teach(folder: Path, data: Dataset | None = None, **changes: Any) -> tuple[Ta
         settings=settings(**changes),
         workers=0,
         progress=Silent(),
-        overwrite=overwrite,
     )
     return found, teacher
 
@@ -191,21 +189,18 @@ def test_taught_from_views_and_interrupted_it_ends_with_the_same_bytes(tmp_path:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_views_of_an_unknown_kind_are_refused_before_anything_is_cleared(tmp_path: Path) -> None:
+def test_views_of_an_unknown_kind_are_refused(tmp_path: Path) -> None:
     teach(tmp_path, epochs=1)
     with pytest.raises(StageError, match="no augmentation named 'cropp'; did you mean 'crop'"):
-        teach(tmp_path, epochs=1, augment="cropp", overwrite=True)
-    assert (tmp_path / "checkpoints").is_dir()
+        teach(tmp_path, epochs=1, augment="cropp")
 
 
-def test_other_settings_or_data_are_refused_until_overwritten(tmp_path: Path) -> None:
+def test_other_settings_or_data_are_refused(tmp_path: Path) -> None:
     teach(tmp_path, epochs=1)
     with pytest.raises(CheckpointError, match=r"weight_decay = 0\.01, now it is 0\.5"):
         teach(tmp_path, epochs=1, weight_decay=0.5)
     with pytest.raises(CheckpointError, match='dataset = "abc", now it is "other"'):
         teach(tmp_path, dataset(fingerprint="other"), epochs=1)
-    found, _ = teach(tmp_path, epochs=2, overwrite=True)
-    assert found.epochs == 2
 
 
 def changed(name: str, **changes: Any) -> Dataset:

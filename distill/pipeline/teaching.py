@@ -69,27 +69,26 @@ def teach(opened: Opened, *, progress: Progress, overwrite: bool = False) -> Tau
     """The teaching stage on an opened run; finished work is returned as it is."""
     found, made_from = _teach_whole(opened, progress=progress, overwrite=overwrite)
     if opened.config.teach.folds:
-        _teach_folds(opened, made_from, progress=progress, overwrite=overwrite)
+        _teach_folds(opened, made_from, progress=progress)
     return found
 
 
-def _teach_folds(opened: Opened, made_from: str, *, progress: Progress, overwrite: bool) -> None:
+def _teach_folds(opened: Opened, made_from: str, *, progress: Progress) -> None:
     """Teachers that each learned all but a fold; those that are finished are left as they are."""
     from distill.stages.teach_folds import Course, teach_folds
     from distill.stages.train_teacher import train_teacher as stage
 
     run, config, dataset = opened.run, opened.config, opened.dataset
     folded = fingerprint(made_from, config.teach.folds)
-    if recall(run.folds, FoldsTaught, made_from=folded) is not None and not overwrite:
+    if recall(run.folds, FoldsTaught, made_from=folded) is not None:
         progress.say(f"the teachers of {config.teach.folds} folds are taught already")
         return
-    if run.folds.is_file() and not overwrite:
+    if run.folds.is_file():  # where all is taught anew they went with the teacher of before
         raise UserError(
             f"{run.teacher} holds teachers of other folds; name another folder with --run, or "
             "teach all anew with --overwrite"
         )
     opened.keep_config()
-    run.folds.unlink(missing_ok=True)
     course = Course(
         folder=run.teacher,
         settings=config.teach,
@@ -99,7 +98,7 @@ def _teach_folds(opened: Opened, made_from: str, *, progress: Progress, overwrit
         fresh=lambda: the_teacher(run, config, dataset, fresh=True),
         load=lambda folder: network_of(config, dataset, str(folder)),
     )
-    found = teach_folds(dataset, course, progress=progress, overwrite=overwrite)
+    found = teach_folds(dataset, course, progress=progress)
     remember(run.folds, found, made_from=folded)
 
 

@@ -38,9 +38,7 @@ class Course:
     load: Callable[[Path], Teacher]  # from a folder where one was taught
 
 
-def teach_folds(
-    dataset: Dataset, course: Course, *, progress: Progress, overwrite: bool = False
-) -> FoldsTaught:
+def teach_folds(dataset: Dataset, course: Course, *, progress: Progress) -> FoldsTaught:
     """Teach ``settings.folds`` teachers and align their features with the whole teacher's.
 
     The folds are stratified, drawn from ``settings.seed``. Each teacher lies in ``fold-<j>`` of the
@@ -60,7 +58,7 @@ def teach_folds(
             )
     whole, alignments, found = course.load(course.folder), [], []
     for number in range(count):
-        one, alignment = _fold(dataset, course, whole, fold, number, progress, overwrite)
+        one, alignment = _fold(dataset, course, whole, fold, number, progress)
         alignments.append(alignment)
         found.append(one)
         progress.say(
@@ -89,11 +87,10 @@ def _fold(
     fold: Int64[np.ndarray, " rows"],
     number: int,
     progress: Progress,
-    overwrite: bool,
 ) -> tuple[FoldTaught, Alignment]:
     folder, train = folder_of(course.folder, number), dataset.splits["train"]
     kept, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-    _taught(dataset, course, kept, folder, number, progress, overwrite)
+    _taught(dataset, course, kept, folder, number, progress)
     teacher = course.load(folder)
     see = partial(features_of, batch_size=course.batch_size)
     known = kept[spread_over(len(kept))]
@@ -115,7 +112,6 @@ def _taught(
     folder: Path,
     number: int,
     progress: Progress,
-    overwrite: bool,
 ) -> Taught:
     train = dataset.splits["train"]
     part = replace(
@@ -138,7 +134,6 @@ def _taught(
         settings=settings,
         workers=course.workers,
         progress=progress,
-        overwrite=overwrite,
     )
 
 

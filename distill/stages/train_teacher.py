@@ -1,6 +1,5 @@
 """``train-teacher``: fine-tune a backbone and a linear head on the task, keep the best epoch."""
 
-import shutil
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -36,8 +35,6 @@ from students import (
 )
 from teachers import Teacher, save_teacher
 
-LEFT_BY_TRAINING = ("checkpoints", "metrics.jsonl", "tensorboard")
-
 
 @memory_kept()
 def train_teacher(
@@ -48,7 +45,6 @@ def train_teacher(
     settings: TeachConfig,
     workers: int,
     progress: Progress,
-    overwrite: bool = False,
 ) -> Taught:
     """Teach ``teacher`` the classes of ``dataset``; ``folder`` is then weights for its loader.
 
@@ -56,8 +52,8 @@ def train_teacher(
     as they are, or with ``settings.augment`` from a view of each that no other epoch shows. The
     best epoch is chosen on validation; test is read once.
     The head starts from the teacher's own where that tells the same classes apart. Killed or
-    interrupted, the same call goes on from the last checkpoint in ``folder``; ``overwrite``
-    begins again. Raises ``StageError`` for data that cannot teach a classifier.
+    interrupted, the same call goes on from the last checkpoint in ``folder``. Raises
+    ``StageError`` for data that cannot teach a classifier.
     """
     splits = _labelled_splits(dataset)
     recipe = Recipe(
@@ -70,8 +66,6 @@ def train_teacher(
         seed=settings.seed,
     )
     train = _rows(dataset, teacher, settings.augment, recipe, workers)
-    if overwrite:
-        _clear(folder)
     device = str(next(teacher.module.parameters()).device)
     network = Classifier(teacher.module, _head(teacher, dataset, settings.seed))
     network.requires_grad_(True)  # a frozen teacher may say otherwise
@@ -182,13 +176,3 @@ def _evaluate(
     feed: Feed, labels: Int64[np.ndarray, " rows"], device: str, network: nn.Module
 ) -> Evaluation:
     return evaluate_logits(forward_rows(network, feed, device=device), labels)
-
-
-def _clear(folder: Path) -> None:
-    """Forget an earlier training; the weights it saved stay until the new ones replace them."""
-    for name in LEFT_BY_TRAINING:
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
