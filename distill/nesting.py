@@ -59,7 +59,7 @@ SURGICAL = (
     "seed",
 )  # fmt: skip
 # settings that came later: where they are not set, networks of before are the same
-_LATER = ("augment", "budgets", "hint_weight", "own_biases")
+_LATER = ("augment", "budgets", "hint_weight", "mix", "own_biases")
 _MIDDLE = 64  # training examples, whose middling one costs are counted at
 
 Batches = Sequence[tuple[dict[str, Tensor]]]
@@ -115,7 +115,8 @@ class Telling(nn.Module):
 
 def deciding(settings: NestConfig) -> dict[str, Any]:
     """What decides a nested network, of its settings, as plain values."""
-    unset = {name for name in _LATER if not getattr(settings, name)}
+    fields = NestConfig.model_fields
+    unset = {name for name in _LATER if getattr(settings, name) == fields[name].default}
     return settings.model_dump(mode="json", exclude={"student", "name", *unset})
 
 

@@ -25,7 +25,7 @@ def objective_of(settings: NestConfig, *, scale: float | None = None) -> NestedR
         sampling=settings.sampling,
         over=settings.over,
         distill=settings.distill,
-        ce_weight=0.0 if stored else 1.0,
+        ce_weight=0.0 if stored or settings.mix != "none" else 1.0,
         kl_weight=settings.kl_weight,
         temperature=settings.temperature,
         target_weight=1.0 if stored else 0.0,

@@ -44,14 +44,16 @@ def fresh_rows(
     modality: str,
     prepare: Prepare,
     workers: int,
+    mix: str = "none",
 ) -> TrainingRows:
     """A view of each example for every epoch, made when it is its turn.
 
-    ``targets`` are of examples, whatever is seen of them. Which views there are depends on the
-    recipe's seed and on the ids; an earlier epoch's do not depend on how many follow. Raises
-    ``StageError`` for an augmentation of another modality.
+    ``targets`` are of examples, whatever is seen of them, so that of views joined by ``mix`` they
+    say nothing of the other half. Which views there are depends on the recipe's seed and on the
+    ids; an earlier epoch's do not depend on how many follow. Raises ``StageError`` for an
+    augmentation or a mix of another modality.
     """
-    views = Views(count=recipe.epochs, augment=augment, seed=recipe.seed)
+    views = Views(count=recipe.epochs, augment=augment, mix=mix, seed=recipe.seed)
     viewed = Viewed(split.inputs, split.ids, views, modality)
     of_views = {name: partial(_of_example, take, views.count) for name, take in targets.items()}
     return TrainingRows(
@@ -61,9 +63,12 @@ def fresh_rows(
     )
 
 
-def fresh_note(augment: str) -> str:
+def fresh_note(augment: str, mix: str = "none") -> str:
     """What a finding says of such views."""
-    return f"taught from a new view of every example each epoch: {augment}"
+    told = f"taught from a new view of every example each epoch: {augment}"
+    if mix == "none":
+        return told
+    return f"{told}, joined with another example's by {mix}, whose label is not learned"
 
 
 def _shuffled(examples: int, recipe: Recipe, epoch: int) -> list[np.ndarray]:

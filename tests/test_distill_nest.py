@@ -190,6 +190,36 @@ def test_taught_from_views_it_learns_each_beside_the_dense_network_s_answer(
     assert same(dense.state_dict(), whole.network.state_dict())  # not what was cut and taught
 
 
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_taught_from_mixtures_it_learns_what_the_dense_network_says_of_them_and_no_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mix: str
+) -> None:
+    given: dict[str, Any] = {}
+
+    def spied(network: Any, lessons: Any, **arguments: Any) -> Any:
+        given.update(arguments)
+        return teach_settings(network, lessons, **arguments)
+
+    monkeypatch.setattr(stage, "teach_settings", spied)
+    whole, found = image_subject(), nested(
+        image_subject(), tmp_path, augment="crop", mix=mix, distill="dense", kl_weight=2.0
+    )  # fmt: skip
+    assert found.notes[0] == (
+        "taught from a new view of every example each epoch: crop, joined with another example's "
+        f"by {mix}, whose label is not learned"
+    )
+    objective, train = given["objective"], given["train"]
+    assert (objective.ce_weight, objective.kl_weight) == (0.0, 2.0)
+    split = IMAGES.splits["train"]
+    views = Viewed(split.inputs, split.ids, Views(count=2, augment="crop", mix=mix), "image")
+    rows = train.order(2)[0]
+    batch = next(train.feed.batches([rows]))
+    torch.testing.assert_close(batch.inputs, dict(whole.prepare([views[int(r)] for r in rows])))
+    wanted = given["witness"].say(batch.inputs)[0]
+    with torch.no_grad():
+        torch.testing.assert_close(wanted, whole.network.eval()(batch.inputs))
+
+
 def test_taught_from_views_and_interrupted_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     told: dict[str, Any] = {"augment": "crop", "distill": "dense"}
     with pytest.raises(KeyboardInterrupt):

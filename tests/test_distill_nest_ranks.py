@@ -115,10 +115,11 @@ def test_what_budgets_pay_for_is_taught_beside_the_points() -> None:
 
 def test_settings_that_came_later_decide_only_where_they_are_set() -> None:
     """Else what was nested before there were any could not be gone on with."""
-    later = {"augment", "budgets", "hint_weight", "own_biases"}
+    later = {"augment", "budgets", "hint_weight", "mix", "own_biases"}
     assert not (later | {"student", "name"}) & deciding(settings()).keys()
     found = deciding(settings(augment="crop", budgets=(0.4, 0.6)))
     assert (found["augment"], found["budgets"]) == ("crop", [0.6, 0.4])  # in whatever order
+    assert deciding(settings(augment="crop", distill="dense", mix="cutmix"))["mix"] == "cutmix"
 
 
 def test_a_budget_out_of_reach_is_refused_and_one_in_reach_taught(tmp_path: Path) -> None:

@@ -41,6 +41,16 @@ def finished(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["--augment", "crop", "--targets", "projected"],
             ["leave out augment (--augment ''), or learn labels"],
         ),
+        (["--mix", "mixup", "--distill", "dense"], ["mixup joins two views", "with augment"]),
+        (["--mix", "blend"], ["nest.mix", "'blend'"]),
+        (
+            ["--mix", "cutmix", "--augment", "crop"],
+            ["has no label", 'set distill to "dense"', 'mix to "none"'],
+        ),
+        (
+            ["--mix", "mixup", "--augment", "crop", "--distill", "dense", "--kl-weight", "0"],
+            ["has no label", "kl_weight above 0"],
+        ),
         (["--budgets", "0.5,1.5"], ["nest.budgets", "got '1.5'"]),
         (["--budgets", "0.5", "--ranks", "2"], ["budgets or ranks, not both"]),
         (["--budgets", "0.5,0.2", "--floor", "0.3"], ["budget of 0.2 is below the floor of 0.3"]),

@@ -54,7 +54,7 @@ CHOICES: dict[str, Any] = {
     "distill": "dense", "augment": "crop",
 }  # fmt: skip
 
-OWN: dict[type, dict[str, Any]] = {o.NestOptions: {"targets": "projected"}}
+OWN: dict[type, dict[str, Any]] = {o.NestOptions: {"targets": "projected", "mix": "none"}}
 
 
 @pytest.mark.parametrize(("table", "special"), TABLES, ids=lambda t: getattr(t, "__name__", ""))

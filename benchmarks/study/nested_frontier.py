@@ -14,6 +14,7 @@ from pathlib import Path
 import distill
 from benchmarks.study.common import RESULTS, ROOT, RUNS, extracted
 from distill.bars import Bars
+from distill.options import FrontierOptions
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ SETTINGS = {
     "caltech101-deit-128-gauges": Setting("caltech101-deit-128", 8),
     "caltech101-deit-128-hints": Setting("caltech101-deit-128", 8),
     "caltech101-deit-128-few": Setting("caltech101-deit-128", 8),
+    "caltech101-deit-128-long": Setting("caltech101-deit-128", 8),
+    "caltech101-deit-128-patient": Setting("caltech101-deit-128", 8),
 }
 
 
@@ -44,22 +47,28 @@ def main() -> None:
     parser.add_argument("--rival-seeds", type=int, default=1)
     parser.add_argument("--rivals", default="svd,whitened,one-rank,width,half,longer")
     parser.add_argument("--nest-only", action="store_true", help="read no test row")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make the views")
+    parser.add_argument("--untimed", action="store_true", help="answers alone; time them later")
     asked = parser.parse_args()
-    run, bars = prepared(asked.name, into=asked.name), Bars(verbose=False, quiet=False)
+    bars = Bars(verbose=False, quiet=False)
+    run = prepared(asked.name, into=asked.name, workers=asked.workers)
     config = ROOT / "configs" / f"nested-{asked.name}.toml"
-    found = distill.nest(run, config=config, progress=bars)
+    found = distill.nest(run, config=config, progress=bars, workers=asked.workers)
     for point in found.points:
         print(f"{point.share:.3f}: {point.untaught:.4f} -> {point.accuracy:.4f} on validation")
     if asked.nest_only:
         return
-    distill.frontier(
-        run,
-        config=config,
-        seeds=asked.seeds,
-        rival_seeds=asked.rival_seeds,
-        rivals=asked.rivals,
-        progress=bars,
-    )
+    told: FrontierOptions = {
+        "seeds": asked.seeds,
+        "rival_seeds": asked.rival_seeds,
+        "rivals": asked.rivals,
+        "workers": asked.workers,
+    }
+    if asked.untimed:
+        told["repeats"] = 0
+    distill.frontier(run, config=config, progress=bars, **told)
+    if asked.untimed:
+        return
     # the teacher may lie in an environment: no path of this machine in what is committed
     page = re.sub(r"hf/\S*/(?=\.venv/)", "hf/", (run / "frontier.md").read_text())
     page = page.replace(f"{ROOT}/", "")
@@ -70,9 +79,9 @@ def main() -> None:
     )
 
 
-def prepared(name: str, *, into: str) -> Path:
+def prepared(name: str, *, into: str, workers: int = 0) -> Path:
     """A run of the fine-tuned teacher of a setting, beside the one whose features others read."""
-    taught, run = teacher_of(name), RUNS / "nested" / into
+    taught, run = teacher_of(name, workers=workers), RUNS / "nested" / into
     if not run.exists():
         run.mkdir(parents=True)
         shutil.copy(taught / "config.toml", run / "config.toml")
@@ -80,10 +89,10 @@ def prepared(name: str, *, into: str) -> Path:
     return run
 
 
-def teacher_of(name: str) -> Path:
+def teacher_of(name: str, *, workers: int = 0) -> Path:
     """The run whose teacher is fine-tuned, which is told nothing of nesting."""
     setting = SETTINGS[name]
-    return extracted(setting.teacher, epochs=setting.epochs)
+    return extracted(setting.teacher, epochs=setting.epochs, workers=workers)
 
 
 if __name__ == "__main__":

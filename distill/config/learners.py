@@ -105,7 +105,8 @@ class NestConfig(Section):
     temperature: PositiveFloat = 1.0
     hint_weight: Weight = 0.0  # of what the dense network's layers give on the way
     # how
-    augment: str = ""  # a new view of every example each epoch, of this kind
+    augment: str = ""  # a new view of every example each epoch, of this kind …
+    mix: Literal["none", "mixup", "cutmix"] = "none"  # … joined with another's: no labels then
     epochs: Positive = 5
     batch_size: Positive = 32
     micro_batch: Natural = 0
@@ -152,6 +153,19 @@ class NestConfig(Section):
             raise ValueError(
                 "projected rows are of the examples as they are, and not of their views: leave out "
                 "augment (--augment ''), or learn labels"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _unmixed(self) -> Self:
+        if self.mix == "none":
+            return self
+        if not self.augment:
+            raise ValueError(f"{self.mix} joins two views: name their kind with augment")
+        if self.distill != "dense" or not self.kl_weight:
+            raise ValueError(
+                "what joins two examples has no label, and is learned from the dense network "
+                'alone: set distill to "dense" and kl_weight above 0, or mix to "none"'
             )
         return self
 

@@ -164,6 +164,7 @@ class NestOptions(ComputeOptions, total=False):
     kl_weight: float
     hint_weight: float
     augment: str
+    mix: str
     epochs: int
     batch_size: int
     learning_rate: float

@@ -184,6 +184,10 @@ NEST = {
         "weight of learning what the dense network's layers give on the way", ("nest.hint_weight",)
     ),
     "augment": Option("a new view of every example each epoch, of this kind", ("nest.augment",)),
+    "mix": Option(
+        "join each view with another example's: none, mixup or cutmix; no labels then",
+        ("nest.mix",),
+    ),
     "epochs": Option("passes over the training examples", ("nest.epochs",)),
     "batch_size": Option("examples a batch", ("nest.batch_size",)),
     "learning_rate": Option("highest learning rate", ("nest.learning_rate",)),

@@ -81,7 +81,7 @@ def measure_frontier(opened: Opened, *, progress: Progress, overwrite: bool = Fa
         contestants=[Nested(ground=ground, seeds=settings.seeds), *rivals],
         inputs=ground.example[0],
         notes=[
-            *([fresh_note(learned.augment)] if learned.augment else []),
+            *([fresh_note(learned.augment, learned.mix)] if learned.augment else []),
             *hint_notes(learned.hint_weight, room.spreads),
             *(f"{each} is left out: {why}" for each, why in left_out.items()),
         ],
@@ -233,6 +233,7 @@ def _class(
         fresh_rows,
         dataset.splits["train"],
         augment=learned.augment,
+        mix=learned.mix,
         modality=dataset.modality,
         prepare=subject.prepare,
         workers=opened.config.compute.workers,

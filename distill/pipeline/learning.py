@@ -169,11 +169,11 @@ def lesson_of(opened: Opened, *, progress: Progress) -> "tuple[Lesson, StudentCo
 
 def _check_nesting(config: Config, modality: str) -> None:
     """Refuse what a student cannot learn once it is nested."""
-    from distill.augmentations import check_augmentation
+    from distill.views import Views
 
     asked = []
     if config.nest.augment:
-        check_augmentation(config.nest.augment, modality)
+        Views(count=1, augment=config.nest.augment, mix=config.nest.mix).check(modality)
         asked.append("nest.augment asks for views of them")
     if config.nest.hint_weight:
         asked.append("nest.hint_weight for what the student gave before")

@@ -51,12 +51,13 @@ def nest_network(
 
     ``settings`` other than the config's do not become the run's.
     """
-    from distill.augmentations import check_augmentation
     from distill.stages.nest import nest as stage
+    from distill.views import Views
 
     settings = settings or opened.config.nest
     if settings.augment:
-        check_augmentation(settings.augment, opened.dataset.modality)
+        views = Views(count=1, augment=settings.augment, mix=settings.mix)
+        views.check(opened.dataset.modality)
     subject = subject_of(opened, settings)
     stored = _stored(opened, subject, progress) if settings.targets == "projected" else None
     folder = opened.run.nested / nested_name(settings, subject.name)

@@ -366,6 +366,7 @@ class _Bench:
             targets,
             recipe,
             augment=self.settings.augment,
+            mix=self.settings.mix,
             modality=self.modality,
             prepare=self.subject.prepare,
             workers=self.workers,
@@ -373,7 +374,7 @@ class _Bench:
 
     def _notes(self, witness: Witness | None) -> Iterator[str]:
         if self.settings.augment:
-            yield fresh_note(self.settings.augment)
+            yield fresh_note(self.settings.augment, self.settings.mix)
         yield from hint_notes(self.settings.hint_weight, witness.counterparts if witness else ())
 
     def _evaluated(self, start: Cut, path: NestedPath) -> list[Evaluation]:
