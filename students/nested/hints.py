@@ -19,6 +19,7 @@ from typing import Any, final
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from students.nested.calibration import call, in_evaluation, mask_of
 from students.nested.errors import CalibrationError, NestedError
@@ -178,35 +179,79 @@ def hint_loss(
     known, the one that gave ``found``. ``NestedError`` where one was called another number of times
     than the other, or gave another shape, and for no layers.
     """
-    losses = []
+    ones: list[Tensor] = []
+    others: list[Tensor] = []
+    worth: list[float] = []
     for name, own in counterparts.items():
         if [one.shape for one in found[own]] != [one.shape for one in wanted[name]]:
             raise NestedError(
                 f"{own} gave {_shapes(found[own])} and {name} of the dense network "
                 f"{_shapes(wanted[name])}: they cannot be compared"
             )
-        calls = [
-            _distance(one.float(), other.float(), mask)
-            for one, other in zip(found[own], wanted[name], strict=True)
-        ]
-        losses.append(torch.stack(calls).mean() / spreads[name])
-    if not losses:
+        calls = len(found[own])
+        ones += found[own]
+        others += wanted[name]
+        worth += calls * [1 / (len(counterparts) * calls * spreads[name])] if calls else []
+    if not ones:
         raise NestedError("hints are to be learned, and there is no layer to learn them")
-    return torch.stack(losses).mean()
+    loss: Tensor = _Distances.apply(others, worth, mask, *ones)
+    return loss
 
 
 def _shapes(outputs: Sequence[Tensor]) -> str:
     return " and ".join(str(tuple(one.shape)) for one in outputs) or "nothing"
 
 
-def _distance(one: Tensor, other: Tensor, mask: Tensor | None) -> Float[Tensor, ""]:
-    """The mean over rows of the mean square over a row's numbers, those of padding left out."""
-    squares = (one - other).square()
-    counted = _counted(one, mask)
-    if mask is None or counted is None:
-        return squares.mean()
-    tokens = torch.where(counted, squares.mean(dim=-1), 0.0).reshape(mask.shape)
-    return (tokens.sum(dim=1) / counted.reshape(mask.shape).sum(dim=1).clamp_min(1)).mean()
+class _Distances(torch.autograd.Function):
+    """The sum of ``worth`` times the mean square of each difference, over the tokens of ``mask``.
+
+    One step of autograd for all layers, of a few products each. Left to autograd they are some
+    twenty small ones a layer, and of a small network on a GPU such steps are most of the time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        others: Sequence[Tensor],
+        worth: Sequence[float],
+        mask: Tensor | None,
+        *ones: Tensor,
+    ) -> Tensor:
+        parts, ctx.roots, sizes = [], [], []
+        shares = None if mask is None else _roots(mask)
+        for one, other in zip(ones, others, strict=True):
+            part, root, size = one.float() - other.float(), None, one.numel()
+            counted = _counted(one, mask)
+            if shares is not None and counted is not None:
+                part.masked_fill_(~counted[..., None], 0.0)  # of padding, whatever it holds
+                root, size = shares.to(one.device).reshape(*counted.shape, 1), one.shape[-1]
+                part *= root
+            parts.append(part)
+            ctx.roots.append(root)
+            sizes.append(size)
+        norms = torch.stack([torch.linalg.vector_norm(part) for part in parts])
+        share = norms.new_tensor([w / size for w, size in zip(worth, sizes, strict=True)])
+        ctx.save_for_backward(share, *parts)
+        ctx.dtypes = [one.dtype for one in ones]
+        return (norms.square() * share).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+        share, *parts = ctx.saved_tensors
+        found = []
+        for part, root, scale, dtype in zip(
+            parts, ctx.roots, (2 * given * share).unbind(), ctx.dtypes, strict=True
+        ):
+            step = part * scale
+            found.append((step if root is None else step.mul_(root)).to(dtype))
+        return None, None, None, *found
+
+
+def _roots(mask: Tensor) -> Float[Tensor, "rows tokens"]:
+    """The square root of each token's share: a row counts as much as another, however long."""
+    counts = mask.sum(dim=1, keepdim=True).clamp_min(1) * len(mask)
+    return counts.float().rsqrt().expand(mask.shape)
 
 
 def _counted(output: Tensor, mask: Tensor | None) -> Bool[Tensor, "..."] | None:
