@@ -13,7 +13,7 @@ help:
 	@echo "make demo       install, then run the whole pipeline on handwritten digits"
 	@echo "make test       install, then run the tests"
 	@echo "make test-slow  the tests that take minutes (full runs on real data)"
-	@echo "make gpu        with a GPU: its tests, and teachers taught from random weights"
+	@echo "make gpu        with a GPU: its tests, teachers taught from random weights, their students"
 	@echo "make check      ruff, mypy --strict, import-linter"
 	@echo "make bench      the benchmarks, as JSON under benchmarks/out/"
 	@echo "make clean      remove caches and runs, keep the environment"
@@ -45,6 +45,8 @@ test-slow: install
 gpu: install
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m benchmarks.study.scratch
+	$(BIN)/python -m benchmarks.study.students cifar10-resnet50 --workers 4
+	$(BIN)/python -m benchmarks.study.students tinyimagenet32-resnet50 --workers 4
 
 check: install
 	$(BIN)/ruff check .

@@ -115,9 +115,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
+def machine() -> str:
+    """What the figures of a page were made on."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"one {torch.cuda.get_device_name()}"
+    cores = os.cpu_count() or 1
+    return "two CPU cores" if cores == 2 else f"{cores} CPU cores"
+
+
 def write(name: str, title: str, *parts: str, command: str = "") -> None:
     """One page of results; the command that made it stands first."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = f"# {title}\n\n`python -m benchmarks.study.{command or name}`, two CPU cores.\n\n"
+    text = f"# {title}\n\n`python -m benchmarks.study.{command or name}`, {machine()}.\n\n"
     (RESULTS / f"{name}.md").write_text(text + "\n".join(parts))
     print(f"wrote {RESULTS / name}.md")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import distill
-from benchmarks.study.common import RESULTS, ROOT, RUNS, extracted
+from benchmarks.study.common import RESULTS, ROOT, RUNS, extracted, machine
 from distill.bars import Bars
 from distill.options import FrontierOptions
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--nest-only", action="store_true", help="read no test row")
     parser.add_argument("--workers", type=int, default=0, help="processes that make the views")
     parser.add_argument("--untimed", action="store_true", help="answers alone; time them later")
+    parser.add_argument("--taught-on", default="", help="where, if its run came from elsewhere")
     asked = parser.parse_args()
     bars = Bars(verbose=False, quiet=False)
     run = prepared(asked.name, into=asked.name, workers=asked.workers)
@@ -72,10 +73,12 @@ def main() -> None:
     # the teacher may lie in an environment: no path of this machine in what is committed
     page = re.sub(r"hf/\S*/(?=\.venv/)", "hf/", (run / "frontier.md").read_text())
     page = page.replace(f"{ROOT}/", "")
+    taught = f"taught on {asked.taught_on} (`--nest-only`, then `--untimed`), timed on "
+    where = f"{taught if asked.taught_on else ''}{machine()}"
     command = f"`python -m benchmarks.study.nested_frontier {asked.name} --seeds {asked.seeds}"
     (RESULTS / f"nested-{asked.name}.md").write_text(
         f"{page.rstrip()}\n\n{command} --rival-seeds {asked.rival_seeds} --rivals "
-        f"{shlex.quote(asked.rivals)}`, two CPU cores.\n"
+        f"{shlex.quote(asked.rivals)}`, {where}.\n"
     )
 
 

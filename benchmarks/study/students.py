@@ -49,6 +49,8 @@ SETTINGS = {
     "clinc150-pool": Setting("clinc150-minilm", 3, pool="text/clinc150-train.parquet"),
     "cifar10": Setting("cifar10-resnet18", 0),
     "tinyimagenet32": Setting("tinyimagenet32-resnet18", 0),
+    "cifar10-resnet50": Setting("cifar10-resnet50", 0),
+    "tinyimagenet32-resnet50": Setting("tinyimagenet32-resnet50", 0),
     "caltech101-mobilenetv2": Setting("caltech101-mobilenetv2", 0),
     "caltech101-deit": Setting("caltech101-deit", 0),
 }
@@ -59,8 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=SETTINGS)
     parser.add_argument("--search", action="store_true", help="read no test row")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read the inputs")
     asked = parser.parse_args()
-    run, bars = prepared(asked.name), Bars(verbose=False, quiet=False)
+    run, bars = prepared(asked.name, workers=asked.workers), Bars(verbose=False, quiet=False)
     fixed = cast(Fixed, distill.compare_students(run, search_only=True, progress=bars))
     (RESULTS / f"students-{asked.name}.json").write_text(
         json.dumps(fixed.to_json(), indent=1, sort_keys=True) + "\n"
@@ -70,15 +73,15 @@ def main() -> None:
         page(asked.name, found, pool=pooled(run))
 
 
-def prepared(name: str) -> Path:
+def prepared(name: str, *, workers: int = 0) -> Path:
     """The run of a setting: features, views, maps and heads."""
     setting, run = SETTINGS[name], RUNS / "students" / name
     config = ROOT / "configs" / f"students-{name}.toml"
     bars = Bars(verbose=False, quiet=False)
     case = CASES[setting.teacher]
-    told: Any = {**options(case)}
+    told: Any = {**options(case), "workers": workers}
     if setting.epochs or case.taught:  # else it is frozen as it comes
-        teacher = extracted(case.name, epochs=setting.epochs)
+        teacher = extracted(case.name, epochs=setting.epochs, workers=workers)
         if setting.folds:
             distill.train_teacher(teacher, folds=setting.folds, progress=bars)
         told["weights"] = str(teacher / "teacher")
