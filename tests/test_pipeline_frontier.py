@@ -28,6 +28,7 @@ from distill.pipeline.opening import peek
 from distill.progress import SILENT
 from distill.rank_lessons import teach_settings
 from distill.runs import FINGERPRINT
+from distill.training_rows import fresh_note
 from distill.views import Viewed, Views
 from students import LoaderFeed, read_tensors
 from tests.cli_examples import Command, refused
@@ -200,12 +201,14 @@ def test_the_run_s_own_network_is_the_first_seed(measured: tuple[Path, Frontier]
     np.testing.assert_array_equal(again, tensors["validation"].numpy())
 
 
-@pytest.mark.parametrize("objective", ["anchor", "dense"])
+@pytest.mark.parametrize(
+    ("objective", "mix"), [("anchor", "none"), ("dense", "none"), ("dense", "mixup")]
+)
 def test_taught_from_views_all_others_see_views_too(
-    run: Path, objective: str, monkeypatch: pytest.MonkeyPatch
+    run: Path, objective: str, mix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Again from its start it has the same weights; a rival sees the views of its own seed."""
-    distill.nest(run, augment="crop", distill=objective, name="viewed")
+    distill.nest(run, augment="crop", mix=mix, distill=objective, name="viewed")
     ground, room = set_up(run, "viewed")
     runner = Contestant(ground=ground, seeds=2).runner("", 1)
     room.teach(runner, 0, run / "again", made_by={})
@@ -215,7 +218,8 @@ def test_taught_from_views_all_others_see_views_too(
     rows = room._rows(room.objective, replace(room.recipe, seed=7))
     assert isinstance(rows.feed, LoaderFeed)
     assert isinstance(rows.feed.examples, Viewed)
-    assert rows.feed.examples.views == Views(count=2, augment="crop", seed=7)
+    assert rows.feed.examples.views == Views(count=2, augment="crop", mix=mix, seed=7)
+    assert room.objective.ce_weight == (1.0 if mix == "none" else 0.0)
     given: dict[str, Any] = {}
 
     def spied(*taught: Any, **told: Any) -> Any:
@@ -230,7 +234,7 @@ def test_taught_from_views_all_others_see_views_too(
     assert given["train"].feed.targets.keys() == {"labels"}
     monkeypatch.undo()
     found = distill.frontier(run, name="viewed", rivals="svd", seeds=1, repeats=0)
-    assert found.notes[0] == "taught from a new view of every example each epoch: crop"
+    assert found.notes[0] == fresh_note("crop", mix)
 
 
 def set_up(folder: Path, name: str) -> tuple[Ground, Classroom]:
