@@ -1,6 +1,7 @@
 """No held-out, validation or test row is in a fit it should not be in, and a leak is caught."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,20 @@ def test_choices_are_written_before_the_test_is_scored(
         swept(stores_of(tmp_path, data()), tmp_path)
     assert choices_of(tmp_path)
     assert digests_on_test(tmp_path) == {}
+
+
+@pytest.mark.parametrize("kind", ["head-svd", "fisher"])
+def test_a_map_of_a_full_head_of_another_l2_is_scored_anew(tmp_path: Path, kind: str) -> None:
+    """More seeds may choose another l2 of the full head, and the same one of the map's own."""
+    stores = stores_of(tmp_path, data())
+    swept(stores, tmp_path, kinds=(kind, "pca"), factors=(3,), seeds=1)
+    files = {path.name.partition("-k")[0]: path for path in tmp_path.glob("sweep/*/test/*.json")}
+    full = TestCell.load(files["full"])
+    for name, path in files.items():
+        cell = TestCell.load(path)
+        assert cell.full_l2 == (full.l2 if name == kind else 0.0)
+        replace(cell, full_l2=cell.full_l2 and 10 * cell.full_l2, accuracy=0.0).save(path)
+    swept(stores, tmp_path, kinds=(kind, "pca"), factors=(3,), seeds=1)
+    accuracies = {name: TestCell.load(path).accuracy for name, path in files.items()}
+    assert accuracies[kind] > 0
+    assert accuracies["pca"] == accuracies["full"] == 0

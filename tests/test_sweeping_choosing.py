@@ -241,7 +241,7 @@ def cell_on_test(kind: str, k: int, lost: int, seed: int = 0) -> TestCell:
         kind=kind, dim_out=k, seed=seed, l2=1e-2, temperature=1.0, rows=ROWS,
         accuracy=float(correct.mean()), macro_f1=0.5, worst_class_accuracy=0.1,
         calibration_error=0.02, converged=True, map_digest="", head_digest="",
-        correct=packed(correct),
+        correct=packed(correct), full_l2=0.0,
     )  # fmt: skip
 
 

@@ -39,7 +39,8 @@ def is_seeded(kind: str) -> bool:
 def middle(l2: Sequence[float]) -> float:
     """The middle of the grid: of the full head that head-svd truncates, and of the learned kind.
 
-    It is fixed beforehand, so that no map depends on which l2 scored best on held-out rows.
+    In cross-validation it is fixed beforehand, so that no map depends on which l2 scored best on
+    held-out rows.
     """
     ordered = sorted(l2)
     return ordered[len(ordered) // 2]

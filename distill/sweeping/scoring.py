@@ -27,7 +27,7 @@ from distill.side_by_side import side_by_side
 from distill.sweeping.cells import cell_name, digest_of, packed, probabilities, unpacked
 from distill.sweeping.choosing import Choice
 from distill.sweeping.full import full_heads, logits_of
-from distill.sweeping.maps import FULL, Part, is_seeded, maps_of
+from distill.sweeping.maps import FULL, TRUNCATED, Part, is_seeded, maps_of
 from distill.sweeping.rows import Rows
 from projections import Moments, Projection
 from students import FittedHead, fit_path
@@ -53,6 +53,7 @@ class TestCell(Record):
     map_digest: str  # "" for the features as they are
     head_digest: str
     correct: str  # which rows were hit: bits, in hexadecimal
+    full_l2: float  # of the full head that the map truncates; 0 of a map that begins with none
 
 
 @final
@@ -92,7 +93,11 @@ def score_test(
     with progress.task("score test", total=len(wanted), unit="cells") as advance:
         for seed in range(seeds):
             here = [choice for choice, other in wanted if other == seed]
-            kept = {choice.name: cell for choice in here if (cell := _read(folder, choice, seed))}
+            kept = {
+                choice.name: cell
+                for choice in here
+                if (cell := _read(folder, choice, seed, full_l2=scorer.full_l2(choice.kind)))
+            }
             advance(len(kept))
             missing = [choice for choice in here if choice.name not in kept]
             for cell in scorer.score(missing, seed):
@@ -103,7 +108,7 @@ def score_test(
     return {choice.name: found[choice.name] for choice in choices}
 
 
-def _read(folder: Path, choice: Choice, seed: int) -> TestCell | None:
+def _read(folder: Path, choice: Choice, seed: int, *, full_l2: float) -> TestCell | None:
     path = folder / f"{cell_name(choice.kind, choice.dim_out, seed)}.json"
     if not path.is_file():
         return None
@@ -111,8 +116,8 @@ def _read(folder: Path, choice: Choice, seed: int) -> TestCell | None:
         cell = TestCell.load(path)
     except FindingError:
         return None
-    same = (cell.l2, cell.temperature) == (choice.l2, choice.temperature)
-    return cell if same else None
+    wanted = (choice.l2, choice.temperature, full_l2)
+    return cell if (cell.l2, cell.temperature, cell.full_l2) == wanted else None
 
 
 @final
@@ -173,6 +178,10 @@ class _Scorer:
         (scored_on,) = self.examined.test.mapped([projection])
         return self._cell(choice, seed, projection, head, head.logits(scored_on))
 
+    def full_l2(self, kind: str) -> float:
+        """The l2 of the full head that maps of this kind truncate, as those that are shipped do."""
+        return self.full_choice.l2 if kind in TRUNCATED else 0.0
+
     def _full_head(self) -> FittedHead:
         if self._full is None:
             examined = self.examined
@@ -218,6 +227,7 @@ class _Scorer:
             map_digest=str(projection.describe()["digest"]) if projection else "",
             head_digest=digest_of([head]),
             correct=packed(predicted == truth),
+            full_l2=self.full_l2(choice.kind),
         )
         cell.save(self.folder / f"{cell_name(choice.kind, choice.dim_out, seed)}.json")
         return cell
