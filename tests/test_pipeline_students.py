@@ -105,6 +105,21 @@ def test_interrupted_before_the_work_began_a_wrong_name_stays_nowhere(
     assert (run_copy / "config.toml").read_bytes() == before
 
 
+def test_a_report_leaves_out_students_of_other_features_and_says_so(
+    run_copy: Path, call: Command
+) -> None:
+    """Their accuracy is of other rows, and their difference to a head that is gone."""
+    there = {path.parent.name for path in run_copy.glob("students/*/student.json")}
+    assert {one.name for one in distill.report(run_copy).report.students} == there
+    (run_copy / "environment.json").write_text("{")  # decides nothing
+    distill.extract(run_copy, limit=90, overwrite=True)
+    code, _, err = call("report", "--run", run_copy)
+    assert code == 0
+    for name in there:
+        assert f"{name} learned from other features and is left out; delete it, or run" in err
+    assert distill.report(run_copy).report.students == ()
+
+
 def test_factor_one_teaches_the_features_as_they_are(run_copy: Path) -> None:
     (student,) = distill.train_student(run_copy, factor=1, baselines=False, epochs=1).students
     assert student.target == "full"

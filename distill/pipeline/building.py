@@ -1,10 +1,11 @@
 """Parts from a config: the teacher, the stores a run already holds."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from distill.config import STUDENT, Config, ExtractConfig
-from distill.findings import Projected
+from distill.findings import Projected, Student
 from distill.pipeline.opening import UserError
 from distill.progress import Progress
 from distill.runs import DEFAULT_RUN, POOL, VIEWS, Run, recall
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
     from teachers import Teacher
 
 BESIDE = (VIEWS, POOL)  # splits of a store for students only
+STUDENT_FILE = "student.safetensors"
 
 
 def command(run: Run, words: str) -> str:
@@ -183,3 +185,38 @@ def projected_stores(
             )
         found.append((finding, splits))
     return sorted(found, key=lambda pair: (pair[0].kind, -pair[0].dim_out, pair[0].seed))
+
+
+def current_students(
+    run: Run,
+    full: "dict[str, FeatureStore]",
+    projected: "Sequence[tuple[Projected, Mapping[str, FeatureStore]]]",
+    progress: Progress,
+) -> list[Student]:
+    """Every finished student of these features; one of others is left out, and said.
+
+    Whose targets were deleted is known by its data alone.
+    """
+    from students import read_card
+
+    known = {store.digest for store in full.values()}
+    known |= {store.digest for _, splits in projected for store in splits.values()}
+    origin = full["train"].spec.made_by
+    data = origin.get("fingerprint", origin.get("dataset"))
+    found = []
+    for path in sorted(run.students.glob("*/student.json")):
+        student, file = recall(path, Student), path.with_name(STUDENT_FILE)
+        if student is None or not file.is_file():
+            continue
+        made = read_card(file)["made_by"]
+        learned = set(made.get("features", ()))
+        if student.target and run.projected(student.target).exists():
+            learned |= set(made["target"])
+        if made["dataset"] != data or not learned <= known:
+            progress.say(
+                f"{path.parent} learned from other features and is left out; delete it, or run "
+                f"{command(run, 'train-student --overwrite')}"
+            )
+            continue
+        found.append(student)
+    return found

@@ -2,12 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
-from distill.findings import Extracted, Report, Reported, Student, Taught
+from distill.findings import Extracted, Report, Reported, Taught
 from distill.options import RUN, RunOptions, overrides
 from distill.pipeline.budgeting import finished_frontier
-from distill.pipeline.building import BESIDE, command, feature_stores, projected_stores
+from distill.pipeline.building import (
+    BESIDE,
+    command,
+    current_students,
+    feature_stores,
+    projected_stores,
+)
 from distill.pipeline.comparing import finished_comparison
 from distill.pipeline.learning import check_student, fit_heads, teach_students
 from distill.pipeline.measuring import costs_of
@@ -16,7 +22,7 @@ from distill.pipeline.projecting import project_all
 from distill.pipeline.sweeping import finished_sweep
 from distill.pipeline.teaching import take_features, teach
 from distill.progress import SILENT, Progress
-from distill.runs import DEFAULT_RUN, recall
+from distill.runs import DEFAULT_RUN, Run, recall
 
 FORMAT = 1
 
@@ -85,11 +91,8 @@ def _record(opened: Opened, progress: Progress) -> Report:
     labelled = all(store.spec.labelled for name, store in stores.items() if name not in BESIDE)
     heads = fit_heads(opened, progress=progress).heads if labelled else ()
     taught = recall(run.taught, Taught) if config.teacher.taught else None
-    students = [
-        found
-        for path in sorted(run.students.glob("*/student.json"))
-        if (found := recall(path, Student)) is not None
-    ]
+    projected = projected_stores(run, stores, progress)
+    students = current_students(run, stores, projected, progress)
     return Report(
         format=FORMAT,
         title=config.title,
@@ -99,7 +102,7 @@ def _record(opened: Opened, progress: Progress) -> Report:
         classes=heads[0].classes if heads else 0,
         taught=taught,
         extracted=extracted,
-        projected=tuple(found for found, _ in projected_stores(run, stores, progress)),
+        projected=tuple(found for found, _ in projected),
         heads=heads,
         students=tuple(sorted(students, key=lambda one: (not one.native, one.name))),
         costs=costs_of(opened, heads, students, progress=progress),
@@ -107,5 +110,14 @@ def _record(opened: Opened, progress: Progress) -> Report:
         comparison=finished_comparison(opened, progress),
         frontier=finished_frontier(opened, progress),
         notes=(*extracted.notes, *(taught.notes if taught else ())),
-        environment=json.loads(run.environment.read_text()) if run.environment.is_file() else {},
+        environment=_environment(run),
     )
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    """Where the last command ran; nothing where the file is damaged, which decides no result."""
+    try:
+        found = json.loads(run.environment.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
