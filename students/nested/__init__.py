@@ -28,7 +28,7 @@ from students.nested.errors import (
     SurgeryError,
 )
 from students.nested.forms import Form, Gauge, break_even, cheapest_form, form_cost, gauge
-from students.nested.gauges import ColumnsGauge, RowsGauge
+from students.nested.gauges import ColumnsGauge, Factored, FactoredTable, RowsGauge
 from students.nested.hints import hint_loss, hint_spreads
 from students.nested.initial import Factors, svd_factors, whitened_factors
 from students.nested.kinds import matrix_of, nested
@@ -77,6 +77,8 @@ __all__ = [
     "Candidates",
     "ColumnsGauge",
     "Costs",
+    "Factored",
+    "FactoredTable",
     "Factors",
     "Form",
     "Gauge",

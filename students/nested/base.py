@@ -31,6 +31,8 @@ _Layer = TypeVar("_Layer", bound="NestedLayer")
 
 # By layer, not by name: two networks in one request never meet. A thread begins without any.
 ASKED: ContextVar[Mapping["NestedLayer", int] | None] = ContextVar("ranks asked for", default=None)
+# Layers whose weight other code reads, while costs are counted: a product that no dense layer has.
+READING: ContextVar[list["NestedLayer"] | None] = ContextVar("weights read", default=None)
 
 
 def _traced(inputs: Any) -> bool:
@@ -134,6 +136,9 @@ class NestedLayer(nn.Module, ABC):
     @property
     def weight(self) -> Tensor:
         """W at the rank of here and now: a product, for code that reads a layer's weight."""
+        reading = READING.get()
+        if reading is not None:
+            reading.append(self)
         return self.weight_at(self.rank_now)
 
     # --- biases -----------------------------------------------------------------------------------
@@ -246,9 +251,9 @@ class NestedLayer(nn.Module, ABC):
     def prepare(self, ranks: set[int]) -> dict[int, Form]:
         """Keep the cheapest form of these ranks and of no others; say which it is of each.
 
-        Training, changed parameters and moves to another device or dtype end that. Two changes go
-        unseen: a fused optimiser's step with gradients that came before this, and writes into
-        ``parameter.data``. Prepare after them.
+        Training, changed parameters and moves to another device or dtype end that. Unseen go a
+        fused optimiser's step with gradients that no backward pass left after this, writes into a
+        parameter's memory (``.data``, ``.numpy()``), and masks of pruning. Prepare after them.
         ``RankError`` for a rank outside 1..R.
         """
         forms = {rank: self.cheapest(self.checked(rank)) for rank in sorted(ranks)}

@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from students.nested.errors import BudgetError, NestedError, OtherSurgeryError
-from students.nested.norms import NormStatistics, load_norms, using_norms
+from students.nested.norms import NormStatistics, check_norms, load_norms, using_norms
 from students.nested.path import candidates, greedy_path
 from students.nested.ranks import nested_layers, ranks, set_rank, using_ranks
 
@@ -168,7 +168,8 @@ def attach(network: nn.Module, path: NestedPath, norms: Sequence[NormStatistics]
     """Let the network follow this path; ``norms`` are its BatchNorm statistics, one a point.
 
     ``OtherSurgeryError`` for a path of other layers, or that does not begin at their full ranks;
-    ``NestedError`` for more or fewer statistics than points.
+    ``NestedError`` for more or fewer statistics than points, ``OtherSurgeryError`` for those of
+    other norms.
     """
     if norms and len(norms) != len(path.points):
         raise NestedError(
@@ -189,6 +190,8 @@ def attach(network: nn.Module, path: NestedPath, norms: Sequence[NormStatistics]
                 f"the path is of another surgery: it begins at rank {rank} of {name}, whose full "
                 f"rank is {full[name]}"
             )
+    for statistics in norms:
+        check_norms(network, statistics)
     network.nested_path = path  # type: ignore[assignment]
     network.nested_norms = tuple(norms)  # type: ignore[assignment]
 

@@ -19,7 +19,7 @@ from students.nested.building import (
 )
 from students.nested.errors import NestedError
 from students.nested.forms import Form, gauge
-from students.nested.gauges import RowsGauge
+from students.nested.gauges import Factored, RowsGauge
 
 Pair = tuple[int, int]
 WINDOW = ("kernel_size", "stride", "padding", "dilation")
@@ -109,7 +109,7 @@ class NestedConv2d(NestedLayer):
         if form == "dense":
             return self._first(up @ down, bias)
         if form == "factored":
-            return nn.Sequential(self._first(down, None), pointwise(up, bias))
+            return Factored(self._first(down, None), pointwise(up, bias))
         found = gauge(up, down, "rows")
         some, others = gauge_biases(found, bias)
         first, second = self._first(found.wide, some), pointwise(found.mix, others)

@@ -9,6 +9,7 @@ the counter is read before and after each nested layer, and each layer's rows ar
 is exact, whatever form the layers run in while they are counted.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from students.counting import counting
 from students.errors import nearest
-from students.nested.base import NestedLayer
+from students.nested.base import READING, NestedLayer
 from students.nested.calibration import call, in_evaluation
 from students.nested.errors import RankError
 from students.nested.ranks import Ranks, nested_layers
@@ -80,8 +81,10 @@ def dense_costs(network: nn.Module, batch: Any) -> Costs:
     """
     layers = nested_layers(network)
     rows, inside, before = dict.fromkeys(layers, 0), 0, 0
+    read: list[NestedLayer] = []
 
     with ExitStack() as stack:
+        stack.callback(READING.reset, READING.set(read))
         stack.enter_context(in_evaluation(network))
         counter = stack.enter_context(counting())
 
@@ -102,6 +105,8 @@ def dense_costs(network: nn.Module, batch: Any) -> Costs:
         call(network, batch)
         counted = counter.get_total_flops()
     dense = sum(rows[name] * of.cost(of.full_rank, "dense") for name, of in layers.items())
+    # a dense layer's weight is there to be read, and a nested one's is a product
+    inside += sum(2 * math.prod(layer.dims) * layer.rank_now for layer in read)
     return Costs(total=counted - inside + dense, rows=rows, layers=layers)
 
 

@@ -1,7 +1,8 @@
 """A plain form kept of a layer, and whether its parameters are still those that it was made of.
 
 Most changes raise a tensor's version, and tensors that are swapped in lie elsewhere in memory.
-Fused optimisers do neither. But no optimiser steps without a gradient: a hook tells of those.
+Fused optimisers do neither. But a backward pass leaves gradients before they step: a hook tells of
+those, unless they were put there by hand.
 """
 
 import weakref
@@ -32,7 +33,7 @@ class Kept:
     def holds(self, parameters: Mapping[str, Tensor | None]) -> bool:
         """Whether they are these tensors still, unchanged and in their places."""
         for name, tensor, version, place, learns in self.marks:
-            if parameters[name] is not tensor:
+            if parameters.get(name) is not tensor:
                 return False
             # a plain loop: this is called at every forward pass
             if (

@@ -32,11 +32,28 @@ def refuse_unnestable(layer: nn.Module) -> None:
             f"a {type(layer).__name__} whose weight is computed cannot be nested: remove its "
             "parametrisation first"
         )
+    if getattr(layer, "bias", None) is not None and "bias" not in layer._parameters:
+        raise SurgeryError(
+            f"a {type(layer).__name__} whose bias is computed cannot be nested: remove its "
+            "parametrisation first"
+        )
+    refuse_wrapped(layer)
     if not weight.is_floating_point():
         raise SurgeryError(
             f"a weight of {weight.dtype} cannot be nested: take the network before it was quantised"
         )
     refuse_unusual(layer)
+
+
+def refuse_wrapped(layer: nn.Module) -> None:
+    """``SurgeryError`` where more happens at a call than the forward of its kind."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks,
+             layer._backward_pre_hooks)  # fmt: skip
+    if any(hooks) or "forward" in layer.__dict__:
+        raise SurgeryError(
+            f"a {type(layer).__name__} with hooks or a forward of its own cannot be nested: they "
+            "would be lost; take them off, and put them on afterwards"
+        )
 
 
 def matrix_of(layer: nn.Module) -> Float[Tensor, "rows columns"]:

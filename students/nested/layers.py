@@ -21,7 +21,7 @@ from students.nested.building import (
 from students.nested.convolutions import NestedConv2d
 from students.nested.errors import NestedError
 from students.nested.forms import Form, gauge
-from students.nested.gauges import ColumnsGauge, RowsGauge
+from students.nested.gauges import ColumnsGauge, Factored, FactoredTable, RowsGauge
 
 __all__ = ["NestedConv2d", "NestedEmbedding", "NestedLinear"]
 
@@ -78,7 +78,7 @@ class NestedLinear(NestedLayer):
         if form == "dense":
             return linear(up @ down, bias)
         if form == "factored":
-            return nn.Sequential(linear(down, None), linear(up, bias))
+            return Factored(linear(down, None), linear(up, bias))
         if self.in_features <= self.out_features:
             found = gauge(up, down, "columns")
             first, second = linear(found.mix.T, None), linear(found.wide.T, bias)
@@ -200,7 +200,7 @@ class NestedEmbedding(NestedLayer):
         if form == "dense":
             return self._table(up @ down)
         if form == "factored":
-            return nn.Sequential(self._table(up), linear(down.T, None))
+            return FactoredTable(self._table(up), linear(down.T, None))
         raise NestedError("an embedding has no gauge form: take dense or factored")
 
     def _factored(self, inputs: Tensor, rank: int) -> Tensor:

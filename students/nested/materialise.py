@@ -2,9 +2,11 @@
 
 import copy
 
+import torch
 from torch import nn
 
 from students.nested.forms import Form
+from students.nested.norms import settle_norms
 from students.nested.ranks import Ranks, chosen_ranks, nested_layers
 
 # Torch's own fast paths read the weight of these layers' children instead of calling them.
@@ -18,6 +20,9 @@ def materialise(network: nn.Module, wanted: Ranks, *, gauges: bool = True) -> nn
     that ``wanted`` does not name is taken at the rank of here and now. The network stays as it is,
     and the copy shares nothing with it. Where torch reads a layer's weight itself, in its
     attention and encoder layers, the form is dense.
+
+    BatchNorm has the statistics of here and now, too: those of a budget after ``set_budget`` or
+    within ``using_budget``.
 
     A gauge saves FLOPs by a gather. In torch that pays; onnxruntime gathers so slowly that a
     network without gauges, of more FLOPs, answers sooner there.
@@ -33,6 +38,8 @@ def materialise(network: nn.Module, wanted: Ranks, *, gauges: bool = True) -> nn
         plain[id(layer)] = layer.plain(rank, form)
     # what a deep copy meets again it takes from here: no factors are copied in vain
     made: nn.Module = copy.deepcopy(network, plain)
+    with torch.no_grad():
+        settle_norms(plain)
     for module in made.modules():
         # of layers that are no longer there
         for record in ("nested_surgery", "nested_path", "nested_norms"):

@@ -92,6 +92,23 @@ def load_norms(network: nn.Module, statistics: NormStatistics) -> None:
         cast(Tensor, norm.running_var).copy_(variance)
 
 
+def check_norms(network: nn.Module, statistics: NormStatistics) -> None:
+    """``OtherSurgeryError`` for statistics of other norms than the network's."""
+    _matched(network, statistics)
+
+
+def settle_norms(copies: Mapping[int, Any]) -> None:
+    """Give copies of norms for good what the norms have here and now (``using_norms``).
+
+    ``copies`` holds them by the ids of what they are copies of, as the memo of a deep copy does.
+    """
+    for norm, (mean, variance) in (_ASKED.get() or {}).items():
+        if id(norm) in copies:
+            copy = cast(_BatchNorm, copies[id(norm)])
+            cast(Tensor, copy.running_mean).copy_(mean)
+            cast(Tensor, copy.running_var).copy_(variance)
+
+
 @contextmanager
 def using_norms(network: nn.Module, statistics: NormStatistics) -> Iterator[None]:
     """Let evaluation inside the block, in this thread and task alone, use these statistics.

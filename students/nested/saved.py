@@ -17,6 +17,7 @@ from students.errors import CheckpointError
 from students.nested.budgets import NestedPath, attach
 from students.nested.errors import NestedError
 from students.nested.norms import NormStatistics
+from students.nested.ranks import nested_layers
 from students.nested.surgery import nest_like
 from students.nested.surgery_record import Surgery, surgery_of
 from students.saved import read_blueprint, unfilled
@@ -48,7 +49,20 @@ def save_nested(
     card: Mapping[str, Any],
     norms: tuple[NormStatistics, ...] = (),
 ) -> None:
-    """Write a network that carries the record of its surgery; ``NestedError`` for one without."""
+    """Write a network that carries the record of its surgery, whole.
+
+    Without ``norms`` those that are attached to it are written. ``NestedError`` for one without a
+    record, or with nested layers that its record does not know.
+    """
+    surgery = surgery_of(network)
+    unknown = set(nested_layers(network)) ^ {each.name for each in surgery.layers}
+    if unknown:
+        raise NestedError(
+            f"the record of the surgery does not fit this {type(network).__name__}, as of "
+            f"{sorted(unknown)[0]!r}: nest the whole network that is saved, and no part of it"
+        )
+    if not norms and network.__dict__.get("nested_path") == path:
+        norms = network.__dict__["nested_norms"]
     tensors = {f"{_NETWORK}{name}": tensor for name, tensor in network.state_dict().items()}
     for place, statistics in enumerate(norms):
         found = statistics.tensors().items()
@@ -56,7 +70,7 @@ def save_nested(
     state = {
         "format": FORMAT,
         "kind": _KIND,
-        "surgery": surgery_of(network).to_json(),
+        "surgery": surgery.to_json(),
         "path": path.to_json(),
         "norms": len(norms),
         "card": dict(card),

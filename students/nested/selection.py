@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from students.errors import MOST_NAMED
 from students.nested.base import NestedLayer
 from students.nested.errors import SurgeryError
-from students.nested.kinds import refuse_unnestable
+from students.nested.kinds import refuse_unnestable, refuse_wrapped
 from students.nested.presets import PRESETS, holds_a_matrix, usual
 
 _NEAREST = 3
@@ -138,6 +138,7 @@ def _unnestable(network: nn.Module, name: str, layer: nn.Module) -> str:
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         return "depthwise or in groups, it is no product of two small matrices"
     try:
+        refuse_wrapped(layer)
         refuse_unnestable(usual(layer))
     except SurgeryError as error:
         return str(error)

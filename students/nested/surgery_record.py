@@ -150,7 +150,12 @@ def surgery_of(network: nn.Module) -> Surgery:
 
 
 def attach_surgery(network: nn.Module, surgery: Surgery) -> None:
-    """Keep the record on the network, together with that of earlier surgeries."""
+    """Keep the record on the network, together with that of earlier surgeries.
+
+    A path that it followed is forgotten: it knows no ranks of the layers that are new.
+    """
+    for followed in ("nested_path", "nested_norms"):
+        network.__dict__.pop(followed, None)
     held = network.__dict__.get("nested_surgery")
     if held is None:
         network.register_load_state_dict_pre_hook(_check_state)  # type: ignore[no-untyped-call]

@@ -5,8 +5,7 @@ themselves lies in the objective, which is a module beside the network in ``Lear
 is the dense network that is asked of each batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -17,7 +16,7 @@ from students.nested.calibration import mask_of
 from students.nested.errors import NestedError
 from students.nested.hints import Heard, hearing, hint_loss
 from students.nested.objective import NestedObjective
-from students.nested.ranks import Ranks, ranks, set_rank
+from students.nested.ranks import Ranks, set_rank, using_ranks
 from students.recipe import Evaluation
 
 
@@ -65,11 +64,24 @@ class Witness:
         """What the network gives by its names, and its hint loss."""
         with hearing(network, self.counterparts.values()) as found:
             outputs = forward(inputs)
+        if torch.is_grad_enabled():
+            _refuse_deaf(network, found)
         loss = hint_loss(
             found, wanted, self.spreads, counterparts=self.counterparts, mask=mask_of(inputs)
         )
         named = outputs if isinstance(outputs, Mapping) else {"logits": outputs}
         return {**named, "hints": loss}
+
+
+def _refuse_deaf(network: nn.Module, found: Heard) -> None:
+    """``NestedError`` for a layer that learns and whose outputs lead back to nothing."""
+    for name, outputs in found.items():
+        learns = any(each.requires_grad for each in network.get_submodule(name).parameters())
+        if learns and not all(output.requires_grad for output in outputs):
+            raise NestedError(
+                f"{name} runs without gradients, and cannot learn what its counterpart gives: use "
+                "gradient checkpointing with use_reentrant=False, or set the weight of hints to 0"
+            )
 
 
 @final
@@ -150,9 +162,8 @@ def evaluate_ranks(
     An epoch is better than another when it is so on average, as every rank may be asked for.
     """
     found = {}
-    with _kept(network):
-        for name, setting in settings.items():
-            set_rank(network, setting)
+    for name, setting in settings.items():
+        with using_ranks(network, setting):
             found[name] = evaluate(network)
     return averaged(found)
 
@@ -167,13 +178,3 @@ def averaged(found: Mapping[str, Evaluation]) -> Evaluation:
     accuracies, losses = ([getattr(e, w) for e in found.values()] for w in ("accuracy", "loss"))
     mean_accuracy, mean_loss = (sum(v) / len(v) for v in (accuracies, losses))
     return Evaluation(accuracy=mean_accuracy, loss=mean_loss, measures=measures)
-
-
-@contextmanager
-def _kept(network: nn.Module) -> Iterator[None]:
-    """Give every layer its rank back."""
-    before = ranks(network)
-    try:
-        yield
-    finally:
-        set_rank(network, before)
