@@ -261,3 +261,48 @@ def test_a_layer_that_runs_without_gradients_cannot_learn_hints() -> None:
             continue
         with pytest.raises(n.NestedError, match="use_reentrant=False"):
             witness.compared(network, network, inputs, heard)
+
+
+@pytest.mark.parametrize("rank", [0, 9, True])
+def test_a_rank_is_one_of_those_there_are(rank: Any) -> None:
+    network = nn.Sequential(nn.Linear(12, 8))
+    n.nest(network, ["0"])
+    for wanted in (rank, {"0": rank}):
+        with pytest.raises(n.RankError, match=r"0: the rank must be in 1\.\.8, got"):
+            n.set_rank(network, wanted)
+    assert n.ranks(network) == {"0": 8}
+
+
+def test_a_path_of_ranks_that_no_layer_has_is_refused_when_it_is_attached() -> None:
+    network = nn.Sequential(nn.Linear(12, 8))
+    n.nest(network, ["0"])
+    points = [{"share": 1.0, "rank": 8}, {"share": 0.5, "rank": 0}]
+    path = n.NestedPath.from_json({
+        "measured_at": "x", "layers": ["0"], "shares": [p["share"] for p in points],
+        "ranks": [[p["rank"]] for p in points],
+    })  # fmt: skip
+    with pytest.raises(n.RankError, match="got 0"):
+        n.attach(network, path)
+
+
+def test_calibration_batches_may_come_from_a_generator() -> None:
+    networks = [nn.Sequential(nn.Linear(12, 8)) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    n.nest(networks[0], ["0"], init="whitened", calibration=[ROWS[:20], ROWS[20:]])
+    n.nest(networks[1], ["0"], init="whitened", calibration=(r for r in (ROWS[:20], ROWS[20:])))
+    for name, tensor in networks[0].state_dict().items():
+        torch.testing.assert_close(networks[1].state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_hints_take_whole_numbers_as_a_mask_and_batches_of_no_rows() -> None:
+    one, other = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    losses = [
+        n.hint_loss({"a": [one]}, {"a": [other]}, {"a": 1.0}, counterparts={"a": "a"}, mask=each)
+        for each in (mask, mask.bool())
+    ]
+    assert losses[0] == losses[1] > 0
+    empty = {"a": [torch.zeros(0, 4)]}
+    assert n.hint_loss(empty, empty, {"a": 1.0}, counterparts={"a": "a"}) == 0
+    with pytest.raises(n.NestedError, match="no layer is called 'b'"):
+        n.hint_spreads(nn.Sequential(nn.Linear(12, 8)), ["b"], [(ROWS,)])

@@ -123,8 +123,9 @@ class NestedLayer(nn.Module, ABC):
 
     def checked(self, rank: int) -> int:
         """Give the rank back if it is one of 1..R, else raise ``RankError``."""
-        if not 1 <= rank <= self.full_rank:
-            raise RankError(f"the rank must be in 1..{self.full_rank}, got {rank}")
+        whole = hasattr(rank, "__index__") and not isinstance(rank, bool)
+        if not whole or not 1 <= rank <= self.full_rank:
+            raise RankError(f"the rank must be in 1..{self.full_rank}, got {rank!r}")
         return operator.index(rank)
 
     @property

@@ -18,7 +18,7 @@ from torch import nn
 from students.nested.errors import BudgetError, NestedError, OtherSurgeryError
 from students.nested.norms import NormStatistics, check_norms, load_norms, using_norms
 from students.nested.path import candidates, greedy_path
-from students.nested.ranks import nested_layers, ranks, set_rank, using_ranks
+from students.nested.ranks import chosen_ranks, nested_layers, ranks, set_rank, using_ranks
 
 _SLACK = 1e-9  # shares are quotients: rounding makes no other budget
 
@@ -169,7 +169,7 @@ def attach(network: nn.Module, path: NestedPath, norms: Sequence[NormStatistics]
 
     ``OtherSurgeryError`` for a path of other layers, or that does not begin at their full ranks;
     ``NestedError`` for more or fewer statistics than points, ``OtherSurgeryError`` for those of
-    other norms.
+    other norms, ``RankError`` for ranks that no layer has.
     """
     if norms and len(norms) != len(path.points):
         raise NestedError(
@@ -190,6 +190,8 @@ def attach(network: nn.Module, path: NestedPath, norms: Sequence[NormStatistics]
                 f"the path is of another surgery: it begins at rank {rank} of {name}, whose full "
                 f"rank is {full[name]}"
             )
+    for point in path.points:
+        chosen_ranks(nested_layers(network), point.ranks)  # of a file that somebody wrote
     for statistics in norms:
         check_norms(network, statistics)
     network.nested_path = path  # type: ignore[assignment]

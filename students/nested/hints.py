@@ -64,11 +64,15 @@ def _told(
     modules = dict(network.named_modules())
     with ExitStack() as stack:
         for name in layers:
-            if name not in modules:
-                raise NestedError(f"no layer is called {name!r}, whose outputs are to be learned")
+            _known(name, modules)
             hook = modules[name].register_forward_hook(partial(_hook, partial(note, name)))
             stack.callback(hook.remove)
         yield
+
+
+def _known(name: str, modules: Mapping[str, nn.Module]) -> None:
+    if name not in modules:
+        raise NestedError(f"no layer is called {name!r}, whose outputs are to be learned")
 
 
 def _hook(note: Callable[[Tensor], None], module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -91,6 +95,8 @@ def hint_spreads(
     """
     if not batches:
         raise CalibrationError("there are no calibration batches")
+    for name in layers:
+        _known(name, dict(dense.named_modules()))
     spreads = {
         name: _Spread(1 if isinstance(dense.get_submodule(name), nn.Conv2d) else -1)
         for name in layers
@@ -194,7 +200,8 @@ def hint_loss(
         worth += calls * [1 / (len(counterparts) * calls * spreads[name])] if calls else []
     if not ones:
         raise NestedError("hints are to be learned, and there is no layer to learn them")
-    loss: Tensor = _Distances.apply(others, worth, mask, *ones)
+    tokens = None if mask is None else mask.bool()
+    loss: Tensor = _Distances.apply(others, worth, tokens, *ones)
     return loss
 
 
@@ -220,7 +227,7 @@ class _Distances(torch.autograd.Function):
         parts, ctx.roots, sizes = [], [], []
         shares = None if mask is None else _roots(mask)
         for one, other in zip(ones, others, strict=True):
-            part, root, size = one.float() - other.float(), None, one.numel()
+            part, root, size = one.float() - other.float(), None, max(1, one.numel())
             counted = _counted(one, mask)
             if shares is not None and counted is not None:
                 part.masked_fill_(~counted[..., None], 0.0)  # of padding, whatever it holds

@@ -5,7 +5,7 @@ layer is replaced: a surgery that fails changes nothing. They are held beside th
 replace until then.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ def nest(
     *,
     rank: Rank = "full",
     init: str = "svd",
-    calibration: Sequence[Any] = (),
+    calibration: Iterable[Any] = (),
     gauges: bool = True,
     on_layer: Callable[[str], None] = lambda _: None,
 ) -> Surgery:
@@ -57,7 +57,8 @@ def nest(
     """
     if init not in INITS:
         raise SurgeryError(f"no start named {init!r}{nearest(init, INITS)}")
-    if init == "whitened" and not len(calibration):
+    batches = list(calibration)  # a generator can be read but once
+    if init == "whitened" and not batches:
         raise CalibrationError(
             "init='whitened' reads calibration batches, and there are none; give some, or take "
             "init='svd'"
@@ -68,7 +69,7 @@ def nest(
     if init == "svd":
         starts = svd_starts(plain, ranks)
     else:
-        starts = whitened_starts(network, plain, ranks, calibration)
+        starts = whitened_starts(network, plain, ranks, batches)
     made: dict[str, NestedLayer] = {}
     records: dict[str, Replaced] = {}
     for name, start in starts:
