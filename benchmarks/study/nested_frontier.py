@@ -17,6 +17,9 @@ from distill.bars import Bars
 from distill.options import FrontierOptions
 
 
+REPEATS = 50  # rounds of timed calls
+
+
 @dataclass(frozen=True)
 class Setting:
     """A teacher of the study, fine-tuned for so many epochs."""
@@ -64,9 +67,8 @@ def main() -> None:
         "rival_seeds": asked.rival_seeds,
         "rivals": asked.rivals,
         "workers": asked.workers,
+        "repeats": 0 if asked.untimed else REPEATS,  # the run keeps what it was told last
     }
-    if asked.untimed:
-        told["repeats"] = 0
     distill.frontier(run, config=config, progress=bars, **told)
     if asked.untimed:
         return
