@@ -16,7 +16,6 @@ from benchmarks.study.common import RESULTS, ROOT, RUNS, extracted, machine
 from distill.bars import Bars
 from distill.options import FrontierOptions
 
-
 REPEATS = 50  # rounds of timed calls
 
 
