@@ -16,7 +16,7 @@ from stores.errors import (
 from stores.reader import Chunk, FeatureStore, open_splits, open_store, recorded_spec
 from stores.shuffle import Batch, shuffled_batches
 from stores.spec import StoreSpec, default_chunk_rows, even_chunk_rows
-from stores.verify import Damage, repair_store, verify_store
+from stores.verify import Damage, Verification, repair_store, verify_splits, verify_store
 from stores.writer import StoreWriter, create_store
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "StoreMismatchError",
     "StoreSpec",
     "StoreWriter",
+    "Verification",
     "create_store",
     "default_chunk_rows",
     "even_chunk_rows",
@@ -42,5 +43,6 @@ __all__ = [
     "recorded_spec",
     "repair_store",
     "shuffled_batches",
+    "verify_splits",
     "verify_store",
 ]

@@ -44,28 +44,42 @@ class Damage:
         return f"{self.file} {self.reason}{place}"
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What reading every file of the finished stores at a path found.
+
+    ``stores`` and ``files`` count what was read. ``unfinished`` are stores that were begun only:
+    they hold no data yet, so nothing of them is damage.
+    """
+
+    stores: int
+    files: int
+    damages: tuple[Damage, ...]
+    unfinished: tuple[Path, ...]
+
+
 def verify_store(path: Path) -> list[Damage]:
     """Every file of a store, or of all stores in a ``*.zarr`` folder, that is not as written.
 
-    Reads everything once. ``MissingStoreError`` and ``IncompleteStoreError`` where there is
-    nothing finished to verify.
+    Reads everything once. ``MissingStoreError`` where there is nothing to verify,
+    ``IncompleteStoreError`` where a store was only begun and all that is finished is sound.
+    """
+    found = verify_splits(path)
+    if found.unfinished and not found.damages:
+        raise IncompleteStoreError(
+            f"the store at {found.unfinished[0]} was begun but never finished: run the stage that "
+            "makes it again"
+        )
+    return list(found.damages)
+
+
+def verify_splits(path: Path) -> Verification:
+    """Verify a store, or all stores in a ``*.zarr`` folder, whichever of them are finished.
+
+    ``MissingStoreError`` where there is none.
     """
     path = Path(path)
-    if path.suffix == ROOT_SUFFIX:
-        return list(_damages_of_root(path))
-    try:
-        manifest = read_manifest(path)
-    except MissingStoreError:
-        if any(path.glob(f"*/{GROUP_FILE}")):
-            return [Damage(GROUP_FILE, "is missing")]
-        raise
-    except StoreDamagedError:
-        return [Damage(GROUP_FILE, "is not the manifest that was written")]
-    if not manifest.complete:
-        raise IncompleteStoreError(
-            f"the store at {path} was begun but never finished: run the stage that makes it again"
-        )
-    return list(_damages(path, manifest))
+    return _verify_root(path) if path.suffix == ROOT_SUFFIX else _verify_group(path)
 
 
 def repair_store(path: Path, damages: Sequence[Damage]) -> None:
@@ -116,29 +130,66 @@ def _strangers(folder: Path, known: set[str]) -> Iterator[Damage]:
             yield Damage(name, "is not part of the store")
 
 
-def _damages_of_root(root: Path) -> Iterator[Damage]:
+def _verify_group(path: Path) -> Verification:
+    try:
+        manifest = read_manifest(path)
+    except MissingStoreError:
+        if any(path.glob(f"*/{GROUP_FILE}")):
+            return _damaged(Damage(GROUP_FILE, "is missing"))
+        raise
+    except StoreDamagedError:
+        return _damaged(Damage(GROUP_FILE, "is not the manifest that was written"))
+    if not manifest.complete:
+        return Verification(stores=0, files=0, damages=(), unfinished=(path,))
+    files = sum((path / file).is_file() for file in store_files(manifest.spec))
+    return Verification(1, files, tuple(_damages(path, manifest)), unfinished=())
+
+
+def _damaged(*damages: Damage) -> Verification:
+    """Tell of a store whose manifest cannot be read, so that no other file of it can be judged."""
+    return Verification(stores=1, files=0, damages=damages, unfinished=())
+
+
+def _verify_root(root: Path) -> Verification:
     splits = split_folders(root)
     if not splits:
         raise MissingStoreError(f"there is no store in {root}")
+    found = {split: _verify_split(split) for split in splits}
+    begun_only = all(one.unfinished for one in found.values())  # its document may be still to come
+    of_root = [] if begun_only else list(_damages_beside(root, splits))
+    of_splits = [
+        replace(damage, file=f"{split.name}/{damage.file}")
+        for split, one in found.items()
+        for damage in one.damages
+    ]
+    of_root_read = not begun_only and (root / GROUP_FILE).is_file()
+    return Verification(
+        stores=sum(one.stores for one in found.values()),
+        files=of_root_read + sum(one.files for one in found.values()),
+        damages=(*of_root, *of_splits),
+        unfinished=tuple(path for one in found.values() for path in one.unfinished),
+    )
+
+
+def _damages_beside(root: Path, splits: Sequence[Path]) -> Iterator[Damage]:
     reason = _reason_of_document(root / GROUP_FILE, root_document())
     if reason:
         yield Damage(GROUP_FILE, reason)
     for entry in sorted(root.iterdir()):
         if entry not in splits and entry.name != GROUP_FILE:
             yield Damage(entry.name, "is not part of the store")
-    for split in splits:
-        for damage in _damages_of_split(split):
-            yield replace(damage, file=f"{split.name}/{damage.file}")
 
 
-def _damages_of_split(split: Path) -> list[Damage]:
+def _verify_split(split: Path) -> Verification:
     try:
-        return verify_store(split)
+        return _verify_group(split)
     except MissingStoreError:
-        strangers = list(_strangers(split, set()))
+        strangers = tuple(_strangers(split, set()))
         if strangers:
-            return strangers
-        raise
+            return _damaged(*strangers)
+        return Verification(  # killed before its first file was in place
+            stores=0, files=0, damages=(), unfinished=(split,)
+        )
 
 
 def _repair(path: Path, damages: Sequence[Damage]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import distill
 from distill import pipeline
 from distill.cli import main
+from stores import create_store, open_store
 from tests.features_examples import names_file, npy
 
 
@@ -102,3 +103,23 @@ def test_a_split_is_no_store(imported: Path, capsys: pytest.CaptureFixture[str])
     )
     assert main(["export-store", str(store), "--split", "test", str(to), "--quiet"]) == 0
     assert len(np.load(to)) == 21
+
+
+def test_damage_is_told_beside_an_unfinished_split_and_an_empty_folder(
+    imported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = imported / "features.zarr"
+    with create_store(root / "views", open_store(root / "train").spec):
+        pass  # as a kill leaves it
+    (imported / "projected" / "gaussian-k2-s0.zarr").mkdir(parents=True)
+    assert main(["verify", str(imported)]) == 0
+    told = capsys.readouterr().out
+    assert "files in 1 stores are sound" in told
+    assert f"{root / 'views'} is unfinished" in told
+    assert f"{imported / 'projected' / 'gaussian-k2-s0.zarr'} is unfinished" in told
+    chunk = root / "test" / "features" / "c.0.0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    assert main(["verify", str(imported)]) == 1
+    told = capsys.readouterr().out
+    assert f"{root}/test/features/c.0.0 (chunk 0, rows 0 to 20)" in told
+    assert f"{root / 'views'} is unfinished" in told

@@ -15,6 +15,7 @@ from stores import (
     create_store,
     open_store,
     repair_store,
+    verify_splits,
     verify_store,
 )
 from tests.stores_examples import digests, fill, small_spec, write
@@ -216,6 +217,29 @@ def test_what_is_not_a_finished_store_is_not_verified(root: Path, tmp_path: Path
     create_store(root / "validation", small_spec()).close()
     with pytest.raises(IncompleteStoreError, match="validation was begun but never finished"):
         verify_store(root)
+
+
+def test_an_unfinished_split_hides_no_damage_of_another(root: Path) -> None:
+    create_store(root / "views", small_spec()).close()
+    (root / "begun").mkdir()  # killed before its first file was in place
+    flip(root / "train" / "labels/c.1")
+    found = verify_splits(root)
+    assert [str(damage) for damage in found.damages] == [
+        "train/labels/c.1 fails its checksum (rows 4 to 7)"
+    ]
+    assert found.unfinished == (root / "begun", root / "views")
+    assert found.stores == 2
+    assert found.files == 1 + 2 * (1 + 4 + 4 * 3)  # what is only begun is not read
+    assert verify_store(root) == list(found.damages)
+
+
+def test_a_folder_in_which_nothing_is_finished_is_not_damaged(tmp_path: Path) -> None:
+    root = tmp_path / "features.zarr"
+    create_store(root / "train", small_spec()).close()
+    (root / "zarr.json").unlink()
+    found = verify_splits(root)
+    assert (found.stores, found.files, found.damages) == (0, 0, ())
+    assert found.unfinished == (root / "train",)
 
 
 def test_no_damage_means_nothing_is_touched(root: Path) -> None:

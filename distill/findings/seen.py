@@ -24,10 +24,10 @@ class Verified(Record):
     """``verify``: whether every byte is sound."""
 
     path: str
-    stores: int
-    files: int
+    stores: int  # in which a split is finished
+    files: int  # that were read: those of finished splits
     damages: tuple[DamageFound, ...]
-    unfinished: tuple[str, ...] = ()  # stores that were begun only: no data yet, so not damage
+    unfinished: tuple[str, ...] = ()  # splits that were begun only: no data yet, so not damage
 
     @property
     def passed(self) -> bool:

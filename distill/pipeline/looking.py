@@ -71,7 +71,7 @@ def verify(
     progress: Progress = SILENT,
 ) -> Verified:
     """Check every byte of a store, or of every store of a run, against its manifest."""
-    from stores import IncompleteStoreError, verify_store
+    from stores import MissingStoreError, verify_splits
 
     with told():
         path = Path(run if path is None else path)
@@ -79,20 +79,28 @@ def verify(
         roots = _stores_in(path) if path.is_dir() else []
         if not roots:
             raise UserError(f"no store at {path}; name a run folder or a folder ….zarr")
-        found: list[DamageFound] = []
+        damages: list[DamageFound] = []
         unfinished: list[str] = []
+        stores = files = 0
         with progress.task("verify", total=len(roots), unit="stores") as advance:
             for root in roots:
                 try:
-                    found += [_damage(root, damage) for damage in verify_store(root)]
-                except IncompleteStoreError:
+                    found = verify_splits(root)
+                except MissingStoreError:  # its folder is there, and nothing in it yet
+                    if root == path:
+                        raise
                     unfinished.append(str(root))
+                else:
+                    damages += [_damage(root, damage) for damage in found.damages]
+                    unfinished += map(str, found.unfinished)
+                    stores += bool(found.stores)
+                    files += found.files
                 advance(1)
         return Verified(
             path=str(path),
-            stores=len(roots),
-            files=sum(1 for root in roots for file in root.rglob("*") if file.is_file()),
-            damages=tuple(found),
+            stores=stores,
+            files=files,
+            damages=tuple(damages),
             unfinished=tuple(unfinished),
         )
 

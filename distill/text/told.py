@@ -70,8 +70,8 @@ def _verified(found: f.Verified) -> str:
         for path in found.unfinished
     ]
     if found.passed:
-        count = found.stores - len(begun)
-        return "\n".join([f"{found.path}: {found.files} files in {count} stores are sound", *begun])
+        sound = f"{found.path}: {found.files} files in {found.stores} stores are sound"
+        return "\n".join([sound, *begun])
     lines = begun
     for damage in found.damages:
         rows = f", rows {damage.rows[0]} to {damage.rows[1] - 1}" if damage.rows else ""
