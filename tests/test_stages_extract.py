@@ -172,6 +172,41 @@ def test_a_killed_extraction_goes_on_to_the_same_bytes(
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("batch", [1, 3, 4, 100])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_another_batch_size_goes_on_with_what_was_begun(
+    batch: int, workers: int, tmp_path: Path
+) -> None:
+    """As after running out of memory; a batch need not divide a chunk, nor fit into one."""
+    dataset, root = texts(), tmp_path / "f.zarr"
+    entries = [*dataset.splits["train"].inputs]
+    entries[21] = BadInputError("texts.csv: row 21 is not a text")
+    train = dataclasses.replace(dataset.splits["train"], inputs=held(entries))
+    begun = dataclasses.replace(dataset, splits={**dataset.splits, "train": train})
+    with pytest.raises(BadInputError, match="row 21"):
+        run(begun, text_teacher(), root, batch_size=4)
+    finding = run(dataset, text_teacher(), root, batch_size=batch, workers=workers)
+    assert finding.rows_written == 54 - 16  # two chunks of 8 were there
+    whole = tmp_path / "whole.zarr"
+    run(dataset, text_teacher(), whole, batch_size=4)
+    for name, store in open_splits(root).items():
+        expected = open_store(whole / name)
+        if name == "train":
+            assert store.spec == expected.spec
+        np.testing.assert_array_equal(store.ids(), expected.ids())
+        np.testing.assert_allclose(store.features(), expected.features(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(store.logits(), expected.logits(), rtol=1e-5, atol=1e-6)
+
+
+def test_another_batch_size_leaves_what_is_finished(tmp_path: Path) -> None:
+    run(texts(), text_teacher(), tmp_path / "f.zarr", batch_size=8)
+    before = digests(tmp_path)
+    assert run(texts(), text_teacher(), tmp_path / "f.zarr", batch_size=3).rows_written == 0
+    assert digests(tmp_path) == before
+    with pytest.raises(StoreMismatchError, match=r"something else: made_by\.weights is"):
+        run(texts(), text_teacher(seed=1), tmp_path / "f.zarr", batch_size=3)
+
+
 def test_repair_redoes_just_the_damaged_chunk(tmp_path: Path) -> None:
     root = tmp_path / "f.zarr"
     run(texts(), text_teacher(), root)

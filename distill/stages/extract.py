@@ -4,14 +4,15 @@ Beside the splits of the data there may be ``views``, augmented views of the tra
 ``unlabeled``, the training examples of other data. With a projection only mapped rows are stored.
 
 A batch never spans two chunks and is a function of its chunk alone (texts are sorted by length
-*within* the chunk), so that a run that was killed and begun again writes the same bytes.
+*within* the chunk), so that a run that was killed and begun again writes the same bytes. Begun
+again with batches of another size it writes the same rows, up to rounding.
 """
 
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,13 @@ from projections import Projection
 from stores import (
     IncompleteStoreError,
     MissingStoreError,
+    StoreDamagedError,
     StoreSpec,
     StoreWriter,
     create_store,
     default_chunk_rows,
     even_chunk_rows,
+    recorded_spec,
     repair_store,
     verify_store,
 )
@@ -89,12 +92,15 @@ def extract(
     origin = {} if projection is None else {"projection": projection.describe()}
     dim = teacher.card.dim if projection is None else projection.dim_out
     specs = {
-        source.name: _spec(
-            source,
-            teacher,
-            dim,
-            settings,
-            {**origin, **_held(seen.get(source.name)), **made_by},
+        source.name: _as_begun(
+            root / source.name,
+            _spec(
+                source,
+                teacher,
+                dim,
+                settings,
+                {**origin, **_held(seen.get(source.name)), **made_by},
+            ),
         )
         for source in sources
     }
@@ -185,6 +191,18 @@ def _spec(
         chunk_rows=even_chunk_rows(rows, most, multiple=settings.batch_size),
         made_by={**_origin(source.dataset, teacher), "split": source.name, **views, **made_by},
     )
+
+
+def _as_begun(path: Path, spec: StoreSpec) -> StoreSpec:
+    """The spec in the chunks that a store here was begun with.
+
+    They were cut for the batches of then; a smaller batch, as after running out of memory, goes
+    on with the same rows and need not divide a chunk.
+    """
+    try:
+        return replace(spec, chunk_rows=recorded_spec(path).chunk_rows)
+    except (MissingStoreError, StoreDamagedError):  # begun now, or told where it is opened
+        return spec
 
 
 def _origin(dataset: Dataset, teacher: Teacher) -> dict[str, Any]:
