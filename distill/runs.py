@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distill.findings import FindingError, Record
+from distill.findings import NO_JSON, FindingError, Record
 from distill.together import follows
 from distill.whole import whole
 
@@ -238,7 +238,8 @@ def write_json(path: Path, data: Any) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as scratch:
-        scratch.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False)
+        scratch.write_text(f"{text}\n", encoding="utf-8")
 
 
 def remember(path: Path, record: Record, *, made_from: str) -> None:
@@ -251,12 +252,12 @@ def recall(path: Path, kind: type[R], *, made_from: str | None = None) -> R | No
     if not path.is_file():
         return None
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         known = data.pop(FINGERPRINT, None)
         if made_from is not None and known != made_from:
             return None
         return kind.from_json(data)
-    except (json.JSONDecodeError, AttributeError, TypeError, FindingError) as error:
+    except (*NO_JSON, AttributeError, TypeError, FindingError) as error:
         raise RunError(
             f"{path} is damaged ({error}); delete it and run the command that made it again"
         ) from error

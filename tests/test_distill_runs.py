@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,26 @@ def test_a_finding_made_from_something_else_is_not_there(tmp_path: Path) -> None
     assert recall(tmp_path / "none.json", Score) is None
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"rows": 3}', '{"unknown": 1}'])
-def test_a_damaged_finding_is_named(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[1]", b"3", b'{"rows": 3}', b'{"unknown": 1}', b"\xff\xfe\x00", b'{"\xe9": 1}'],
+)
+def test_a_damaged_finding_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "score.json"
-    path.write_text(content)
+    path.write_bytes(content)
+    with pytest.raises(FindingError, match=r"score\.json does not hold a Score"):
+        Score.load(path)
     with pytest.raises(RunError, match=r"score\.json is damaged .* delete it"):
         recall(path, Score)
+
+
+def test_a_finding_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    path = tmp_path / "score.json"
+    remember(path, replace(SCORE, worst_class="Äpfel"), made_from="abc")
+    assert "Äpfel".encode() in path.read_bytes()
+    found = recall(path, Score)
+    assert found is not None
+    assert found.worst_class == "Äpfel"
 
 
 def test_tuples_and_records_inside_records_survive_json() -> None:

@@ -42,7 +42,7 @@ from distill.findings.measured import (
     Validation,
 )
 from distill.findings.nested import Nested, NestedPoint
-from distill.findings.record import FindingError, Record
+from distill.findings.record import NO_JSON, FindingError, Record
 from distill.findings.seen import (
     DamageFound,
     Doctor,
@@ -67,6 +67,7 @@ from distill.findings.told import Plan, PlannedStage, Report, Reported
 
 __all__ = [
     "LONGER",
+    "NO_JSON",
     "Band",
     "Certificate",
     "Check",

@@ -9,6 +9,8 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from distill.whole import whole
 
+NO_JSON = (json.JSONDecodeError, UnicodeDecodeError)  # what reading other bytes as JSON raises
+
 
 class FindingError(ValueError):
     """A file does not hold the finding it should."""
@@ -38,14 +40,15 @@ class Record:
         """Write whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as scratch:
-            scratch.write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + "\n")
+            text = json.dumps(self.to_json(), indent=2, sort_keys=True)
+            scratch.write_text(f"{text}\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a record back; ``FindingError`` names the file that cannot be read."""
         try:
-            return cls.from_json(json.loads(path.read_text()))
-        except (json.JSONDecodeError, FindingError, AttributeError) as error:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (*NO_JSON, FindingError, AttributeError, TypeError) as error:
             raise FindingError(f"{path} does not hold a {cls.__name__}: {error}") from error
 
 
