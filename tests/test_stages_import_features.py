@@ -231,6 +231,43 @@ def test_a_row_that_no_store_can_hold_is_named_before_anything_is_written(
     assert "row 42" in found.splits[0].skipped[0]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "beyond"),
+    [
+        *((suffix, beyond) for suffix in ("npy", "parquet") for beyond in (2**63, 2**64 - 1)),
+        *((suffix, beyond) for suffix in ("csv", "json") for beyond in (2**64, -(2**63) - 1)),
+        ("csv", 2**63),
+        ("json", 2**63),
+    ],
+)
+def test_an_id_of_more_than_64_bits_is_refused_by_its_row(
+    tmp_path: Path, suffix: str, beyond: int
+) -> None:
+    """Neither wrapped nor rounded, whatever stands beside it."""
+    file = tmp_path / f"ids.{suffix}"
+    numbers = [*range(ROWS)]
+    numbers[17] = beyond
+    if suffix == "npy":
+        np.save(file, np.array(numbers, dtype=np.uint64))
+    elif suffix == "parquet":
+        parquet.write_table(pa.table({"id": pa.array(numbers, pa.uint64())}), file)
+    elif suffix == "json":
+        file.write_text(json.dumps([*numbers[:40], -1, *numbers[41:]]))
+    else:
+        file.write_text("\n".join(["id", *map(str, numbers)]) + "\n")
+    with pytest.raises(DataError, match=rf"row 17 holds the id {beyond}, beyond the 64 bits"):
+        bring(tmp_path, npy(tmp_path), names_file(tmp_path), ids=file)
+    assert not (tmp_path / "features.zarr").exists()
+
+
+def test_the_first_and_last_of_64_bits_are_ids(tmp_path: Path) -> None:
+    numbers = [-(2**63), *range(1, ROWS - 1), 2**63 - 1]
+    (tmp_path / "ids.json").write_text(json.dumps(numbers))
+    bring(tmp_path, npy(tmp_path), names_file(tmp_path), ids=tmp_path / "ids.json")
+    found = np.concatenate([store.ids() for store in stores(tmp_path).values()])
+    assert sorted(found.tolist()) == sorted(numbers)
+
+
 def _bad(root: Path) -> list[tuple[Path, Path | None, dict[str, Any], str]]:
     x, y = npy(root), names_file(root)
     (root / "short.txt").write_text("a\nb\n")

@@ -33,6 +33,7 @@ from stores import StoreSpec, StoreWriter, create_store, default_chunk_rows, eve
 
 BLOCK_BYTES = 8 * 2**20  # of features read at a time
 LARGEST_FLOAT16 = 65504.0
+INT64 = np.iinfo(np.int64)
 
 
 @final
@@ -172,15 +173,25 @@ def _source(
 def _ids(path: Path | None, rows: int) -> Int64[np.ndarray, " rows"] | None:
     if path is None:
         return None
-    values = np.asarray(read_column(path, rows=rows, what="ids").values)
+    held = read_column(path, rows=rows, what="ids").values
+    values = np.array(held, dtype=object) if isinstance(held, list) else np.asarray(held)
     if values.dtype.kind not in "iu" or values.ndim != 1:
         try:
-            values = np.array([int(str(value)) for value in values.tolist()])
+            numbers = [int(str(value)) for value in values.tolist()]
         except ValueError as error:
             raise DataError(f"{path}: ids must be whole numbers, one a row ({error})") from error
-    if len(np.unique(values)) < len(values):
+        values = np.array(numbers, dtype=object)
+    beyond = np.flatnonzero((values < INT64.min) | (values > INT64.max))
+    if len(beyond):
+        row = int(beyond[0])
+        raise DataError(
+            f"{path}: row {row} holds the id {values[row]}, beyond the 64 bits of an id "
+            f"({INT64.min} to {INT64.max})"
+        )
+    ids = values.astype(np.int64)
+    if len(np.unique(ids)) < len(ids):
         raise DataError(f"{path}: ids must all be different")
-    return values.astype(np.int64)
+    return ids
 
 
 @final
