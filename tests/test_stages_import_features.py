@@ -1,5 +1,6 @@
 """Feature files in, stores out: every format, every label file, every refusal."""
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from distill.datasets import BadInputError, DataError
+from distill.datasets import BadInputError, DataError, find_labels, open_rows
+from distill.datasets.features import readable
 from distill.stages import import_features as module
 from stores import StoreMismatchError, verify_store
 from tests.features_examples import (
@@ -315,6 +317,39 @@ def _bad(root: Path) -> list[tuple[Path, Path | None, dict[str, Any], str]]:
         (x, y, {"ids": root / "same.npy"}, "ids must all be different"),
         (x, None, {"label_key": "y"}, "holds features only: give the labels their own file"),
     ]
+
+
+def _compressed(root: Path) -> Path:
+    return _npz(root, np.savez_compressed)
+
+
+def _by_columns(root: Path) -> Path:
+    np.savez_compressed(root / "x.npz", features=np.asfortranarray(FEATURES))
+    return root / "x.npz"
+
+
+@pytest.mark.parametrize("make", [npy, _compressed, _by_columns, _safetensors, _parquet_list])
+def test_a_flip_of_any_byte_is_no_matter_or_one_line(tmp_path: Path, make: Any) -> None:
+    """While the file is opened, while labels in it are, and while rows are read."""
+    file, told = make(tmp_path), set()
+    sound = file.read_bytes()
+    for place in [*range(0, len(sound), 29), *range(len(sound) - 400, len(sound), 3)]:
+        changed = bytearray(sound)
+        changed[place] ^= 1 << place % 8
+        file.write_bytes(changed)
+        try:
+            find_labels(file, "")
+            for _ in open_rows(file).blocks(10):
+                pass
+        except DataError as error:
+            told.add(str(error))
+    assert told
+    assert all(str(file) in text and "\n" not in text for text in told)
+
+
+def test_what_the_disk_says_is_not_taken_for_damage(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Input/output"), readable(tmp_path / "x.npz"):
+        raise OSError(errno.EIO, "Input/output error")
 
 
 def test_what_cannot_be_imported_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -1,6 +1,15 @@
 """What can be wrong with data: one line each, saying what, where and what to do."""
 
+import errno
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable
+
+DAMAGED = (  # what readers of files raise over bytes that are not what they should be
+    ValueError, EOFError, StopIteration, RuntimeError, tokenize.TokenError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 
 
 class DataError(ValueError):
@@ -35,3 +44,15 @@ def some(names: Iterable[str], most: int = 8) -> str:
     listed = list(names)
     left = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {left} more" if left > 0 else "")
+
+
+def damage(error: Exception) -> str:
+    """What a reader of files says of damaged bytes, in one line; "" where it says anything else.
+
+    Arrow's complaints are an ``OSError`` without a number, and a place that is none in the file
+    is an invalid argument; any other number is the system's and the disk's.
+    """
+    told = error.errno in (None, errno.EINVAL) if isinstance(error, OSError) else None
+    if told is False or not (told or isinstance(error, DAMAGED)):
+        return ""
+    return (str(error) or "it ends too early").splitlines()[0][:200]

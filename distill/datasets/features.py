@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, final, runtime_checkable
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from distill.datasets.columns import LABEL_NAMES
-from distill.datasets.errors import DataError, some
+from distill.datasets.errors import DataError, damage, some
 from distill.errors import nearest
 
 NAMES = ("features", "embeddings", "embedding", "x", "arr_0")  # arrays that are the features
@@ -51,13 +52,24 @@ def open_rows(path: Path, *, key: str = "", not_features: Sequence[str] = ()) ->
     suffix = path.suffix.lower()
     if suffix not in OPENERS:
         raise DataError(f"{path}: features are read from {FORMS}, not from {suffix or 'this'}")
-    try:
+    with readable(path):
         return OPENERS[suffix](path, key, not_features)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what the readers say of a damaged file into one line that names it."""
+    try:
+        yield
     except DataError:
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error) or "it ends too early").splitlines()[0][:200]
-        raise DataError(f"{path} is damaged or not a {suffix} file: {reason}") from error
+    except Exception as error:
+        reason = damage(error)
+        if not reason:
+            raise
+        raise DataError(
+            f"{path} is damaged or not a {path.suffix.lower()} file: {reason}"
+        ) from error
 
 
 def choose(path: Path, key: str, found: dict[str, Any], customary: Sequence[str], what: str) -> str:
@@ -87,8 +99,8 @@ class NpyRows:
     by_columns: bool  # Fortran order: cannot be read row by row, so it is read whole
 
     def blocks(self, size: int) -> Iterator[Float[np.ndarray, "_ dim"]]:
-        """Read on from the header; a file that ends early is an error."""
-        with _stream(self.path, self.member) as stream:
+        """Read on from the header; a file that ends early or is damaged is an error."""
+        with readable(self.path), _stream(self.path, self.member) as stream:
             if self.by_columns:
                 whole = np.lib.format.read_array(stream, allow_pickle=False)
                 yield from (_float(whole[at : at + size]) for at in range(0, self.rows, size))
@@ -205,7 +217,7 @@ class ParquetRows:
     def blocks(self, size: int) -> Iterator[Float[np.ndarray, "_ dim"]]:
         """Batches, read page by page."""
         start = 0
-        with _parquet_file(self.path) as file:
+        with readable(self.path), _parquet_file(self.path) as file:
             for batch in file.iter_batches(size, columns=list(self.columns), use_threads=False):
                 yield self._from_lists(batch, start) if self.lists else self._from_numbers(batch)
                 start += batch.num_rows

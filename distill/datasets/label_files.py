@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from distill.datasets.columns import LABEL_NAMES
-from distill.datasets.errors import DataError, some
+from distill.datasets.errors import DataError, damage, some
 from distill.errors import nearest
 
 CUSTOMARY = (*LABEL_NAMES, "targets")
@@ -83,10 +82,12 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn what the readers say of a damaged file into one line that names it."""
     try:
         yield
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, csv.Error) as error:
-        if isinstance(error, DataError) or getattr(error, "errno", None) is not None:
+    except DataError:
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, csv.Error) else damage(error)
+        if not reason:
             raise
-        reason = (str(error) or "it ends too early").splitlines()[0][:200]
         if "pickle" in reason.lower():
             reason = "it holds pickled Python objects; save plain numbers or text"
         raise DataError(f"labels of {path} cannot be read: {reason}") from error
@@ -105,7 +106,7 @@ def _chosen(path: Path, key: str, names: Sequence[str]) -> str:
 
 def _names(path: Path, suffix: str) -> list[str]:
     if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return list(archive.files)
     if suffix == ".parquet":
         from pyarrow import parquet
@@ -123,7 +124,7 @@ def _names(path: Path, suffix: str) -> list[str]:
 def _read(path: Path, suffix: str, name: str) -> Column:
     """One array of a file that holds several."""
     if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return Column(name=name, values=archive[name])
     if suffix == ".parquet":
         from pyarrow import parquet
