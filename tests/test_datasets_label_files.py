@@ -1,8 +1,10 @@
 """Label files of one column: what is a header and what a label, and never a shifted row."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,3 +131,16 @@ def test_what_is_read_is_what_stands_in_the_last_lines(
     except DataError:
         return
     assert found.values == labels
+
+
+@pytest.mark.parametrize("name", ["y.npy", "y.json"])
+def test_a_key_is_refused_where_there_is_nothing_to_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix == ".npy":
+        np.save(path, np.array(NAMES))
+    else:
+        path.write_text(json.dumps(NAMES))
+    words = f"{name} holds one array without a name: --label-key does not apply"
+    with pytest.raises(DataError, match=words):
+        read_column(path, key="foo", rows=ROWS)
+    assert list(read_column(path, rows=ROWS).values) == NAMES

@@ -64,6 +64,7 @@ def read_column(path: Path, *, key: str = "", rows: int, what: str = "labels") -
         elif suffix in HOLDING_SEVERAL:
             column = _read(path, suffix, _chosen(path, key, _names(path, suffix)))
         elif suffix == ".npy":
+            _refuse_key(path, key)
             column = Column(name="", values=np.load(path, allow_pickle=False))
         elif suffix == ".json":
             column = _read_json(path, key)
@@ -102,6 +103,11 @@ def _chosen(path: Path, key: str, names: Sequence[str]) -> str:
     if customary or len(names) == 1:
         return (customary or list(names))[0]
     raise DataError(f"{path} holds {some(names)}; name the labels with --label-key")
+
+
+def _refuse_key(path: Path, key: str) -> None:
+    if key:
+        raise DataError(f"{path} holds one array without a name: --label-key does not apply")
 
 
 def _names(path: Path, suffix: str) -> list[str]:
@@ -225,6 +231,8 @@ def _read_json(path: Path, key: str) -> Column:
     if isinstance(held, dict):
         name = _chosen(path, key, list(held))
         held = held[name]
+    elif isinstance(held, list):
+        _refuse_key(path, key)
     if not isinstance(held, list):
         raise DataError(f"{path} must hold a list of labels, or an object with one")
     return Column(name=name, values=held)
