@@ -262,6 +262,40 @@ def test_a_projection_of_another_store_is_not_held_to_this_one(
     assert run(reference, candidate).kind == ""
 
 
+EXTRACTED: dict[str, Any] = {
+    "stage": "extract", "teacher": "timm/resnet50", "weights": "sha256:1", "layer": "",
+    "preprocessing": {"image_size": 32}, "fingerprint": "sha256:data", "split": "train",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({}, "gaussian"),
+        ({"versions": {"torch": "another"}}, "gaussian"),
+        ({"weights": "sha256:2"}, ""),
+        ({"preprocessing": {"image_size": 64}}, ""),
+        ({"layer": "layer3"}, ""),
+        ({"fingerprint": "sha256:others"}, ""),
+        ({"views": {"count": 2}}, ""),
+        ({"source": "sha256:elsewhere"}, ""),
+    ],
+    ids=repr,
+)
+def test_a_map_made_with_the_features_is_judged_beside_those_of_the_same_teacher(
+    tmp_path: Path, change: dict[str, Any], kind: str
+) -> None:
+    """It names no source: another teacher's rows say nothing about it."""
+    made_by = {**EXTRACTED, "versions": {"torch": "this"}}
+    reference = make_store(tmp_path / "r" / "train", FEATURES, LABELS, made_by=made_by)
+    projection = {"kind": "gaussian", "dim_in": DIM, "dim_out": 8, "seed": 0}
+    made_by = {**EXTRACTED, **change, "projection": projection}
+    rows = mapped("gaussian", 8, 0) * (1 if kind else 3)
+    candidate = make_store(tmp_path / "c" / "train", rows, LABELS, made_by=made_by)
+    found = run(reference, candidate)
+    assert (found.kind, found.diagnostic_only, found.passed) == (kind, not kind, True)
+
+
 def test_stores_larger_than_memory_give_the_same_figures(
     tmp_path: Path, reference: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

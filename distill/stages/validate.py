@@ -276,8 +276,21 @@ def _projection_of(reference: FeatureStore, candidate: FeatureStore) -> Mapping[
         return {}
     widths = (projection.get("dim_in"), projection.get("dim_out"))
     fits = widths == (reference.spec.dim, candidate.spec.dim)
-    source = made_by.get("source", reference.digest)
-    return projection if fits and source == reference.digest else {}
+    return projection if fits and _is_source(reference, made_by) else {}
+
+
+def _is_source(reference: FeatureStore, made_by: Mapping[str, Any]) -> bool:
+    """Whether a projection is of this reference's rows.
+
+    One that was made with the features names no store: it is of these rows where the same
+    teacher saw the same inputs, that is, where all but the map is equal.
+    """
+    if "source" in made_by:
+        return bool(made_by["source"] == reference.digest)
+    apart = ("projection", "versions")
+    rest = {name: value for name, value in made_by.items() if name not in apart}
+    there = {name: value for name, value in reference.spec.made_by.items() if name != "versions"}
+    return rest == there
 
 
 def _promise(
