@@ -76,6 +76,38 @@ def test_nothing_is_overwritten_unless_told(tmp_path: Path, store: FeatureStore)
     assert len(np.load(tmp_path / "out.labels.npy")) == 68
 
 
+def test_labels_of_before_do_not_stay_beside_rows_without_any(
+    tmp_path: Path, store: FeatureStore
+) -> None:
+    bring(tmp_path / "bare", npy(tmp_path))
+    bare = stores(tmp_path / "bare")["train"]
+    export_store(store, tmp_path / "out.npy")
+    with pytest.raises(StageError, match="already there"):
+        export_store(bare, tmp_path / "out.npy")
+    assert (tmp_path / "out.labels.npy").exists()
+    export_store(bare, tmp_path / "out.npy", overwrite=True)
+    assert not (tmp_path / "out.labels.npy").exists()
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), bare.features())
+    (tmp_path / "p.labels.npy").write_bytes(b"mine")
+    export_store(bare, tmp_path / "p.parquet", overwrite=True)  # which has no file of labels
+    assert (tmp_path / "p.labels.npy").exists()
+    with pytest.raises(StageError, match=r"p\.labels\.npy is already there"):
+        export_store(bare, tmp_path / "p.npy")
+    assert not (tmp_path / "p.npy").exists()
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.ids.npy", "out.parquet", "out.faiss"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_is_not_written_over(
+    tmp_path: Path, store: FeatureStore, name: str, overwrite: bool
+) -> None:
+    (tmp_path / name).mkdir()
+    to = tmp_path / name.replace(".ids", "")
+    with pytest.raises(StageError, match=rf"{re.escape(name)} is a folder; name a file"):
+        export_store(store, to, overwrite=overwrite)
+    assert list((tmp_path / name).iterdir()) == []
+
+
 def test_an_export_that_dies_leaves_nothing(
     tmp_path: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

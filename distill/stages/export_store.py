@@ -1,7 +1,7 @@
 """``export-store``: the rows of a store as a file that other tools read, streamed."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ def export_store(
     parquet: columns ``features`` (lists of one length), ``ids`` and ``label`` with the class
     names in the form Hugging Face ``datasets`` reads. faiss: exact L2 in float32 under the
     examples' ids; it is built in memory, as faiss does. Files appear whole or not at all.
-    ``StageError`` for an unknown format, and for a file that is there unless ``overwrite``.
+    ``StageError`` for an unknown format, for a folder of that name, and for a file that is there
+    unless ``overwrite``, which takes labels of before away where there are none now.
     """
     progress = progress or Silent()
     chosen = format or SUFFIXES.get(path.suffix.lower(), "")
@@ -40,13 +41,17 @@ def export_store(
             ".faiss"
         )
     files = _files(store, path, chosen)
-    there = [file for file in files.values() if file.exists()]
+    stale = [] if store.spec.labelled or chosen != "npy" else [_labels_beside(path)]
+    there = [file for file in (*files.values(), *stale) if file.exists()]
+    folders = [file for file in there if file.is_dir()]
+    if folders:
+        raise StageError(f"{folders[0]} is a folder; name a file to write to")
     if there and not overwrite:
         raise StageError(f"{there[0]} is already there; name another file or say --overwrite")
     if not path.parent.is_dir():
         raise StageError(f"there is no folder {path.parent} to write {path.name} into")
     with (
-        _scratch(files) as scratch,
+        _scratch(files, stale) as scratch,
         progress.task(f"exporting to {path.name}", total=store.spec.rows, unit="rows") as advance,
     ):
         WRITERS[chosen](store, scratch, advance)
@@ -65,16 +70,25 @@ def _files(store: FeatureStore, path: Path, chosen: str) -> dict[str, Path]:
         return {"features": path}
     files = {"ids": path.with_suffix(".ids.npy")}
     if store.spec.labelled:
-        files["labels"] = path.with_suffix(".labels.npy")
+        files["labels"] = _labels_beside(path)
     return files | {"features": path}
 
 
+def _labels_beside(path: Path) -> Path:
+    return path.with_suffix(".labels.npy")
+
+
 @contextmanager
-def _scratch(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
-    """Hidden names to write to; they become the files once all are whole, else they go."""
+def _scratch(files: dict[str, Path], stale: Sequence[Path]) -> Iterator[dict[str, Path]]:
+    """Hidden names to write to; they become the files once all are whole, else they go.
+
+    What is stale goes before new files come, so that it never lies beside them.
+    """
     scratch = {name: file.with_name(f".{file.name}.partial") for name, file in files.items()}
     try:
         yield scratch
+        for file in stale:
+            file.unlink(missing_ok=True)
         for name, file in files.items():
             scratch[name].replace(file)
     finally:
