@@ -288,6 +288,23 @@ def test_what_is_left_out_is_said_where_nothing_is_left(run: Path, call: Command
     refused(call(*words), "full")
 
 
+@pytest.mark.parametrize("harm", ["lost", "damaged", "another"])
+def test_a_map_that_cannot_be_read_is_computed_again(run: Path, call: Command, harm: str) -> None:
+    words = ["project", "--run", run, "--kind", "pca", "--factor", "6", "--factor", "3"]
+    assert call(*words)[0] == 0
+    file = run / "projected" / "pca-k4-s0.map" / "map.safetensors"
+    sound = file.read_bytes()
+    if harm == "lost":
+        file.unlink()
+    elif harm == "damaged":
+        file.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    else:
+        shutil.copy(run / "projected" / "pca-k8-s0.map" / "map.safetensors", file)
+    code, _, err = call(*words)
+    assert code == 0, err
+    assert file.read_bytes() == sound
+
+
 def test_help_names_every_kind_of_map(call: Command) -> None:
     for command in ("sweep", "project"):
         code, out, _ = call(command, "--help")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from projections import Projection
     from stores import FeatureStore
 
+MAP, MADE = "map.safetensors", "made.json"  # the second, written last, says from what
+
 
 @dataclass(frozen=True, kw_only=True)
 class MapMade(Record):
@@ -67,15 +69,30 @@ def maps_for(
         return [make_projection(kind, dim_in=dim, dim_out=k, seed=seed) for k in dims]
     made_from = _origin(opened, train, kind, seed)
     folders = {k: opened.run.map_folder(map_name(kind, k, seed)) for k in dims}
-    missing = [
-        k for k in dims if not recall(folders[k] / "made.json", MapMade, made_from=made_from)
-    ]
-    for projection in _computed(opened, train, kind, missing, seed) if missing else ():
+    kept = {k: _kept(folder, made_from) for k, folder in folders.items()}
+    found = {k: projection for k, projection in kept.items() if projection is not None}
+    missing = [k for k in dims if k not in found]
+    for projection in _computed(opened, train, kind, missing, max(dims), seed) if missing else ():
         folder = folders[projection.dim_out]
-        save_projection(folder / "map.safetensors", projection)
+        save_projection(folder / MAP, projection)
         digest = str(projection.describe()["digest"])
-        remember(folder / "made.json", MapMade(digest=digest), made_from=made_from)
-    return [load_projection(folders[k] / "map.safetensors") for k in dims]
+        remember(folder / MADE, MapMade(digest=digest), made_from=made_from)
+        found[projection.dim_out] = load_projection(folder / MAP)  # as the next call will find it
+    return [found[k] for k in dims]
+
+
+def _kept(folder: Path, made_from: str) -> "Projection | None":
+    """The map that lies in a folder; None where it is of something else or cannot be read."""
+    from projections import ProjectionError, load_projection
+
+    made = recall(folder / MADE, MapMade, made_from=made_from)
+    if made is None:
+        return None
+    try:
+        projection = load_projection(folder / MAP)
+    except ProjectionError:  # lost or damaged: it is computed again
+        return None
+    return projection if projection.describe().get("digest") == made.digest else None
 
 
 def _origin(opened: Opened, train: "FeatureStore", kind: str, seed: int) -> str:
@@ -88,8 +105,9 @@ def _origin(opened: Opened, train: "FeatureStore", kind: str, seed: int) -> str:
 
 
 def _computed(
-    opened: Opened, train: "FeatureStore", kind: str, dims: Sequence[int], seed: int
+    opened: Opened, train: "FeatureStore", kind: str, dims: Sequence[int], widest: int, seed: int
 ) -> "tuple[Projection, ...]":
+    """Compute as far as to ``widest``: a map that was lost is the one that it was, to the bit."""
     from distill.sweeping.maps import maps_of, middle
 
     settings = opened.config.head
@@ -97,7 +115,7 @@ def _computed(
         kind,
         dims,
         _part(opened, train, kind),
-        widest=max(dims),
+        widest=widest,
         seed=seed,
         l2=middle(settings.l2),
         max_iterations=settings.max_iterations,
