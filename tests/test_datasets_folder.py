@@ -11,6 +11,7 @@ from PIL import Image
 
 from distill.config import DataConfig
 from distill.datasets import BadInputError, DataError, Dataset, load_dataset
+from distill.datasets.folder import _listed
 
 
 def picture(path: Path, grey: int = 100, size: tuple[int, int] = (6, 4)) -> None:
@@ -88,6 +89,29 @@ def test_the_fingerprint_knows_the_content_and_not_the_place(tmp_path: Path) -> 
     picture(tmp_path / "there" / "rose" / "03.png", 31)  # another grey value, the same size
     assert load(tmp_path / "there").fingerprint != first
     assert load(tmp_path / "here", limit=3).fingerprint != first
+
+
+@pytest.mark.parametrize(("count", "looked_at"), [(511, 511), (512, 256), (767, 384), (1023, 341)])
+def test_of_many_files_the_bytes_of_every_so_manieth_count(
+    tmp_path: Path, count: int, looked_at: int
+) -> None:
+    """As docs/formats.md says: every (n // 256)-th from the first on, beside names and sizes."""
+    (tmp_path / "rose").mkdir()
+    files = [tmp_path / "rose" / f"{row:04}.png" for row in range(count)]
+    for file in files:
+        file.write_bytes(b"here")
+    read = [row for row in range(count) if row % (count // 256) == 0]
+    assert len(read) == looked_at
+
+    def digest() -> str:
+        return _listed(tmp_path, [(f"rose/{file.name}", 4) for file in files], None)[1]
+
+    before = digest()
+    for row in set(range(count)) - set(read):
+        files[row].write_bytes(b"else")
+    assert digest() == before
+    files[read[-1]].write_bytes(b"else")
+    assert digest() != before
 
 
 def test_an_unreadable_image_is_named_when_it_is_read(tmp_path: Path) -> None:
