@@ -13,7 +13,7 @@ from distill.contestants.rivals import OneRank, Truncated
 from distill.contestants.widths import Width
 from distill.findings import LONGER
 from students.nested import SurgeryError, count_flops
-from students.nested.rivals import first_half, half_of
+from students.nested.rivals import block_list, first_half, half_of
 from students.nested.widths import mlp_blocks
 
 __all__ = ["RIVALS", "Ground", "Many", "Nested", "dense_of", "why_not"]
@@ -56,7 +56,7 @@ def _half(ground: Ground, many: Many) -> Contestant:
     return Whole(
         ground=ground,
         name="half",
-        about="the first half of the layers, taught as all others",
+        about=f"the first half of the blocks in {block_list(ground.dense)}, taught as all others",
         build=lambda dense: first_half(dense)[0],
         seeds=many.seeds,
         counterpart=lambda layer: pairs().get(layer, ""),
