@@ -140,6 +140,15 @@ def test_what_would_be_lost_is_refused(change: Any, why: str) -> None:
     assert list(left_out) == ["0"]
 
 
+def test_the_method_of_the_class_put_on_a_layer_is_no_other_forward() -> None:
+    """As transformers leaves it where it has recorded outputs."""
+    network = nn.Sequential(nn.Linear(12, 8))
+    network[0].forward = network[0].forward  # type: ignore[method-assign]
+    assert "forward" in network[0].__dict__
+    n.nest(network, ["0"])
+    assert n.ranks(network) == {"0": 8}
+
+
 def test_a_record_that_does_not_fit_is_not_saved(tmp_path: Path) -> None:
     """Of a part that was nested for itself, and of both."""
     network = nn.ModuleDict({"body": nn.Sequential(nn.Linear(12, 24)), "head": nn.Linear(24, 4)})

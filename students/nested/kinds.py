@@ -49,7 +49,9 @@ def refuse_wrapped(layer: nn.Module) -> None:
     """``SurgeryError`` where more happens at a call than the forward of its kind."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks,
              layer._backward_pre_hooks)  # fmt: skip
-    if any(hooks) or "forward" in layer.__dict__:
+    own = layer.__dict__.get("forward")  # some put the method of the class there, and leave it
+    replaced = own is not None and getattr(own, "__func__", None) is not type(layer).forward
+    if any(hooks) or replaced:
         raise SurgeryError(
             f"a {type(layer).__name__} with hooks or a forward of its own cannot be nested: they "
             "would be lost; take them off, and put them on afterwards"
