@@ -143,7 +143,7 @@ def test_what_would_be_lost_is_refused(change: Any, why: str) -> None:
 def test_the_method_of_the_class_put_on_a_layer_is_no_other_forward() -> None:
     """As transformers leaves it where it has recorded outputs."""
     network = nn.Sequential(nn.Linear(12, 8))
-    network[0].forward = network[0].forward  # type: ignore[method-assign]
+    network[0].forward = network[0].forward
     assert "forward" in network[0].__dict__
     n.nest(network, ["0"])
     assert n.ranks(network) == {"0": 8}
