@@ -1,5 +1,6 @@
 """Students on a run: of a budget, of the teacher's embeddings, of the features themselves."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,41 @@ def test_a_dry_run_tells_what_is_done_from_what_would_be_made(
         assert "done" not in call(*words, *more, "--dry-run")[1]
     assert "done" in call("extract", "--run", run_copy, "--dry-run")[1]
     assert "done" not in call("extract", "--run", run_copy, "--overwrite", "--dry-run")[1]
+
+
+def test_a_dry_run_looks_at_what_made_the_features_and_not_at_their_number(
+    run_copy: Path, call: Command
+) -> None:
+    def done(*words: str) -> list[bool]:
+        code, out, err = call(*words, "--run", run_copy, "--dry-run", "--json")
+        assert code == 0, err
+        return [stage["done"] for stage in json.loads(out)["stages"]]
+
+    assert done("extract") == [True]
+    assert done("extract", "--batch-size", "7") == [True]
+    for words in (
+        ("--teacher", "timm/resnet18"),
+        ("--dtype", "float16"),
+        ("--image-size", "64"),
+    ):
+        assert done("extract", *words) == [False], words
+    assert done("run", "--teacher", "timm/resnet18") == [False] * 3
+    manifest = run_copy / "features.zarr" / "test" / "zarr.json"
+    manifest.rename(manifest.with_name("away"))
+    assert done("extract") == [False]
+
+
+def test_a_dry_run_of_project_knows_stores_of_other_features(run_copy: Path, call: Command) -> None:
+    words = ("project", "--run", run_copy, "--factor", "4", "--factor", "64")
+    assert "done" in call(*words, "--dry-run")[1]
+    (stored,) = run_copy.glob("projected/*-k8-*.zarr")
+    (stored / "test").rename(run_copy / "away")
+    assert "done" not in call(*words, "--dry-run")[1]
+    (run_copy / "away").rename(stored / "test")
+    assert "done" in call(*words, "--dry-run")[1]
+    anew = ("extract", "--run", run_copy, "--overwrite", "--limit", "60", "--quiet")
+    assert call(*anew)[0] == 0
+    assert "done" not in call(*words, "--dry-run")[1]
 
 
 def test_single_rows_and_seeds_beyond_torch_are_one_line(run_copy: Path, call: Command) -> None:

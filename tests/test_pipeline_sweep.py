@@ -78,6 +78,12 @@ def test_a_dry_run_counts_cells_and_writes_nothing(run: Path, call: Command) -> 
     (stage,) = json.loads(out)["stages"]
     assert not stage["done"]
     assert 0 < stage["seconds"] < 60
+    for table in ("[head]\nl2 = [0.5]\n", "[sweep]\nneighbours = 3\n"):
+        (run / "other.toml").write_text(table)
+        words = ("sweep", "--run", run, "--config", run / "other.toml", "--dry-run", "--json")
+        (stage,) = json.loads(call(*words)[1])["stages"]
+        assert not stage["done"], table
+    (run / "other.toml").unlink()
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
@@ -286,6 +292,18 @@ def test_what_is_left_out_is_said_where_nothing_is_left(run: Path, call: Command
     refused(call(*words, "--factors", "4"), "do not fit into the memory limit")
     words = ["project", "--run", run, "--factor", "auto", "--kind", "full"]
     refused(call(*words), "full")
+
+
+def test_a_dry_run_of_project_knows_maps_of_something_else(run: Path, call: Command) -> None:
+    """A learned map depends on the penalties too: with others, other rows would be asked for."""
+    words = ("project", "--run", run, "--kind", "learned", "--factor", "4")
+    assert call("train-head", "--run", run, "--quiet")[0] == 0
+    assert "done" not in call(*words, "--dry-run")[1]
+    code, _, err = call(*words)
+    assert code == 0, err
+    assert "done" in call(*words, "--dry-run")[1]
+    (run / "other.toml").write_text("[head]\nl2 = [0.5]\n")
+    assert "done" not in call(*words, "--config", run / "other.toml", "--dry-run")[1]
 
 
 @pytest.mark.parametrize("harm", ["lost", "damaged", "another"])

@@ -81,6 +81,24 @@ def maps_for(
     return [found[k] for k in dims]
 
 
+def kept_digest(
+    opened: Opened, train: "FeatureStore", kind: str, dim_out: int, seed: int
+) -> str | None:
+    """The digest of a map that was computed, "" for one that is drawn; None where it is not there.
+
+    Nothing is computed. It is not there where it was computed from something else, too.
+    """
+    from distill.sweeping.maps import needs_data
+
+    if not needs_data(kind):
+        return ""
+    folder = opened.run.map_folder(map_name(kind, dim_out, seed))
+    if not (folder / MADE).is_file():
+        return None
+    kept = _kept(folder, _origin(opened, train, kind, seed))
+    return None if kept is None else str(kept.describe()["digest"])
+
+
 def _kept(folder: Path, made_from: str) -> "Projection | None":
     """The map that lies in a folder; None where it is of something else or cannot be read."""
     from projections import ProjectionError, load_projection

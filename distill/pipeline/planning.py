@@ -5,16 +5,19 @@ Times come from a few real batches on this machine, so they say about how long.
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from distill.findings import Extracted, FoldsTaught, Plan, PlannedStage, Student, Sweep, Taught
+from distill.findings import FoldsTaught, Plan, PlannedStage, Student, Sweep, Taught
 from distill.options import AUTO, SPECIAL, overrides, several
 from distill.pipeline.building import BESIDE, projected_width, the_device, the_teacher, the_views
 from distill.pipeline.mapping import store_name
 from distill.pipeline.opening import Opened, peek, told
+from distill.pipeline.projecting import is_projected
+from distill.pipeline.teaching import the_projection
 from distill.runs import DEFAULT_RUN, POOL, VIEWS, recall
 
 if TYPE_CHECKING:
@@ -56,15 +59,22 @@ def plan(
         asked.setdefault("teacher.taught", False)
     with told():
         opened = peek(run, config, asked)
-        sight = _Sight(opened, anew=bool(options.get("overwrite")))
-        stages = [_PLANNERS[name](sight) for name in names]
+        sight = _Sight(
+            opened,
+            anew=bool(options.get("overwrite")),
+            check=bool(options.get("validate", True)),
+        )
+        stages: list[PlannedStage] = []
+        for found in filter(None, (_PLANNERS[name](sight) for name in names)):
+            waits = any(not earlier.done for earlier in stages)  # its inputs are still to be made
+            stages.append(replace(found, done=False) if waits else found)
         nearest = next(
             p
             for p in (opened.run.folder.absolute(), *opened.run.folder.absolute().parents)
             if p.exists()
         )
         return Plan(
-            stages=tuple(found for found in stages if found is not None),
+            stages=tuple(stages),
             free_bytes=shutil.disk_usage(nearest).free,
         )
 
@@ -72,20 +82,21 @@ def plan(
 class _Sight:
     """What planning has to look at, looked at once."""
 
-    def __init__(self, opened: Opened, *, anew: bool) -> None:
+    def __init__(self, opened: Opened, *, anew: bool, check: bool) -> None:
         self.anew = anew  # whether what is finished would be replaced
+        self.check = check  # whether projected stores are validated
         self.run, self.config = opened.run, opened.config
-        self._opened = opened
+        self.opened = opened
 
     @property
     def dataset(self) -> "Dataset":
         """The examples."""
-        return self._opened.dataset
+        return self.opened.dataset
 
     @property
     def pool(self) -> "Dataset | None":
         """The unlabeled examples."""
-        return self._opened.pool
+        return self.opened.pool
 
     @cached_property
     def teacher(self) -> "Teacher":
@@ -109,6 +120,39 @@ class _Sight:
             each = 1 if views is None else views.count
             rows[POOL] = each * len(pool.splits["train"])
         return rows
+
+    def extracted(self) -> set[str]:
+        """Splits whose stores are finished and were made by what would make them now.
+
+        The teachers of folds are not loaded to compare them: that there were any is what counts.
+        """
+        from distill.sources import sources_of
+        from distill.stages.extract import LEARNED, specs_of
+        from stores import StoreError, open_store
+
+        found: set[str] = set()
+        if self.anew or not self.run.features.is_dir():
+            return found
+        config, root = self.config, self.run.features
+        asked = specs_of(
+            sources_of(self.dataset, the_views(config, self.dataset), self.pool),
+            self.teacher,
+            root,
+            settings=config.extract,
+            made_by={},
+            projection=the_projection(config, self.teacher),
+        )
+        for name, spec in asked.items():
+            try:
+                there = open_store(root / name).spec
+            except StoreError:
+                continue
+            made_by = dict(there.made_by)
+            held_out = made_by.pop("held_out", None) is not None
+            wanted = config.extract.held_out and name in LEARNED
+            if held_out == wanted and replace(there, made_by=made_by).compared() == spec.compared():
+                found.add(name)
+        return found
 
     @property
     def dim(self) -> int:
@@ -146,11 +190,10 @@ def _teach(sight: _Sight) -> PlannedStage | None:
 
 def _extract(sight: _Sight) -> PlannedStage:
     config, card, wanted = sight.config, sight.teacher.card, sight.stored_rows
-    earlier = None if sight.anew else recall(sight.run.extracted, Extracted)
-    there = {} if earlier is None else {split.split: split.rows for split in earlier.splits}
-    done = there == wanted
+    finished = sight.extracted()
+    done = finished == set(wanted)
     rows = sum(wanted.values())
-    missing = sum(count for name, count in wanted.items() if there.get(name) != count)
+    missing = sum(count for name, count in wanted.items() if name not in finished)
     item = 2 if config.extract.dtype == "float16" else 4
     beside = "".join(f", {wanted[name]} of them {name}" for name in BESIDE if name in wanted)
     return PlannedStage(
@@ -168,8 +211,9 @@ def _project(sight: _Sight) -> PlannedStage:
     from distill.pipeline.building import feature_stores
     from distill.stages.project import dim_for_factor
 
-    if sight.run.features.is_dir():
-        specs = [store.spec for store in feature_stores(sight.run).values()]
+    stores = feature_stores(sight.run) if sight.run.features.is_dir() else {}
+    if stores:
+        specs = [store.spec for store in stores.values()]
         dim, rows = specs[0].dim, sum(spec.rows for spec in specs)
     else:
         dim, rows = sight.dim, sum(sight.stored_rows.values())
@@ -182,7 +226,12 @@ def _project(sight: _Sight) -> PlannedStage:
     return PlannedStage(
         stage="project",
         what=f"{len(names)} stores of {rows} rows: k = {', '.join(map(str, dims))}",
-        done=all((sight.run.projections / f"{name}.json").is_file() for name in names),
+        done=bool(stores)
+        and all(
+            is_projected(sight.opened, stores, settings.kind, k, seed, check=sight.check)
+            for k in dims
+            for seed in settings.seeds
+        ),
         seconds=_seconds(lambda: block @ matrix) * rows / len(block) * seeds,
         bytes=seeds * rows * (item * sum(dims) + 16 * len(dims)),
     )
@@ -240,7 +289,7 @@ def _sweep(sight: _Sight) -> PlannedStage:
     import numpy as np
 
     from distill.pipeline.building import feature_stores
-    from distill.stages.sweep import scope
+    from distill.stages.sweep import fingerprint_of, scope
     from distill.sweeping.folds import FOLDS
     from students import fit_path
 
@@ -270,7 +319,7 @@ def _sweep(sight: _Sight) -> PlannedStage:
         what=f"{cells} cells: {len(found.dims)} kinds of map, {len(wanted)} widths of them and "
         f"the full one, {settings.seeds} seeds",
         done=swept is not None
-        and swept.stores == {split: stores[split].digest for split in swept.stores}
+        and swept.fingerprint == fingerprint_of(stores, settings, head)
         and swept.seeds >= settings.seeds
         and {(one.kind, one.dim_out) for one in swept.maps} >= wanted,
         seconds=settings.seeds * share * max(0.0, sum(each)),

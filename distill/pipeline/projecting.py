@@ -9,7 +9,7 @@ from distill.findings import Projected, Projections, Validation
 from distill.options import AUTO, PROJECT, ProjectOptions, ValidateOptions, overrides, several
 from distill.pipeline.building import feature_stores, projected_as_made
 from distill.pipeline.learning import fit_heads
-from distill.pipeline.mapping import begins_with_head, maps_for, store_name
+from distill.pipeline.mapping import begins_with_head, kept_digest, maps_for, store_name
 from distill.pipeline.opening import Opened, UserError, opened_for_writing, peek, told
 from distill.pipeline.sweeping import automatic
 from distill.progress import SILENT, Progress
@@ -167,11 +167,8 @@ def _finding(
     run, settings = opened.run, opened.config.validation
     candidates = open_splits(target.root)
     path = run.projected_finding(target.name)
-    made_from = fingerprint(
-        [store.digest for store in (*sources.values(), *candidates.values())], settings
-    )
-    earlier = recall(path, Projected, made_from=made_from)
-    if earlier is not None and (earlier.validation is not None or not check):
+    earlier = _earlier(opened, sources, candidates, target.name, check)
+    if earlier is not None:
         return earlier
     split = "train" if "train" in sources else next(iter(sources))
     validation = (
@@ -194,8 +191,53 @@ def _finding(
         validation=validation,
         data_aware=needs_data(projection.kind),
     )
-    remember(path, found, made_from=made_from)
+    remember(path, found, made_from=_made_from(opened, sources, candidates))
     return found
+
+
+def is_projected(
+    opened: Opened,
+    sources: "dict[str, FeatureStore]",
+    kind: str,
+    dim_out: int,
+    seed: int,
+    *,
+    check: bool,
+) -> bool:
+    """Whether ``project`` would find these features under this map, and leave them as they are."""
+    from stores import StoreError, open_splits
+
+    name = store_name(opened.config.project, dim_out, seed, kind=kind)
+    try:
+        candidates = open_splits(opened.run.projected(name))
+    except StoreError:
+        return False
+    if _earlier(opened, sources, candidates, name, check) is None:
+        return False
+    train = sources.get("train") or next(iter(sources.values()))
+    digest = kept_digest(opened, train, kind, dim_out, seed)
+    made = (store.spec.made_by.get("projection", {}) for store in candidates.values())
+    return digest == "" or {one.get("digest") for one in made} == {digest}
+
+
+def _earlier(
+    opened: Opened,
+    sources: "dict[str, FeatureStore]",
+    candidates: "dict[str, FeatureStore]",
+    name: str,
+    check: bool,
+) -> Projected | None:
+    """The finding of these very stores, validated where that is asked for."""
+    path = opened.run.projected_finding(name)
+    found = recall(path, Projected, made_from=_made_from(opened, sources, candidates))
+    return None if found is None or (check and found.validation is None) else found
+
+
+def _made_from(
+    opened: Opened, sources: "dict[str, FeatureStore]", candidates: "dict[str, FeatureStore]"
+) -> str:
+    digests = [store.digest for store in (*sources.values(), *candidates.values())]
+    return fingerprint(digests, opened.config.validation)
 
 
 def _split_of(root: Path, split: str) -> "FeatureStore":

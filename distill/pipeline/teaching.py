@@ -179,7 +179,7 @@ def _teach_whole(opened: Opened, *, progress: Progress, overwrite: bool) -> tupl
     return found, made_from
 
 
-def _projection(config: Config, teacher: "Teacher") -> "Projection | None":
+def the_projection(config: Config, teacher: "Teacher") -> "Projection | None":
     """The map that features go through as they are made; None keeps their full width."""
     from distill.sweeping.maps import needs_data
     from projections import make_projection
@@ -211,7 +211,7 @@ def take_features(
     dataset = opened.dataset
     views, pool = the_views(config, dataset), opened.pool
     teacher = the_teacher(run, config, dataset)
-    projection = _projection(config, teacher)
+    projection = the_projection(config, teacher)
     held_out = _held_out(opened, teacher) if config.extract.held_out else None
     check_held_out(held_out, views)
     sources_of(dataset, views, pool)  # refused before features are deleted

@@ -89,21 +89,16 @@ def extract(
         refuse_other_views(root / source.name, source)
     check_held_out(held_out, views)
     seen = {} if held_out is None else dict.fromkeys(LEARNED, held_out)
-    origin = {} if projection is None else {"projection": projection.describe()}
     dim = teacher.card.dim if projection is None else projection.dim_out
-    specs = {
-        source.name: _as_begun(
-            root / source.name,
-            _spec(
-                source,
-                teacher,
-                dim,
-                settings,
-                {**origin, **_held(seen.get(source.name)), **made_by},
-            ),
-        )
-        for source in sources
-    }
+    specs = specs_of(
+        sources,
+        teacher,
+        root,
+        settings=settings,
+        made_by=made_by,
+        projection=projection,
+        held_out=held_out,
+    )
     for source in sources:
         if repair:
             _take_damage_away(root / source.name, progress)
@@ -134,6 +129,35 @@ def extract(
         rows_per_second=written / seconds,
         notes=teacher.card.notes,
     )
+
+
+def specs_of(
+    sources: Sequence[Source],
+    teacher: Teacher,
+    root: Path,
+    *,
+    settings: ExtractConfig,
+    made_by: Mapping[str, Any],
+    projection: Projection | None = None,
+    held_out: HeldOut | None = None,
+) -> dict[str, StoreSpec]:
+    """What the store of each source promises, in the chunks that it was begun with."""
+    origin = {} if projection is None else {"projection": projection.describe()}
+    dim = teacher.card.dim if projection is None else projection.dim_out
+    seen = {} if held_out is None else dict.fromkeys(LEARNED, held_out)
+    return {
+        source.name: _as_begun(
+            root / source.name,
+            _spec(
+                source,
+                teacher,
+                dim,
+                settings,
+                {**origin, **_held(seen.get(source.name)), **made_by},
+            ),
+        )
+        for source in sources
+    }
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,20 @@ def scope(stores: Mapping[str, FeatureStore], settings: SweepConfig) -> Scope:
     return Scope(rows=rows, labels=labels, classes=classes, dims=dims, notes=notes)
 
 
+def fingerprint_of(
+    stores: Mapping[str, FeatureStore], settings: SweepConfig, head: HeadConfig
+) -> str:
+    """What every cell of a sweep depends on; its folder is called so."""
+    digests = {split: stores[split].digest for split in SPLITS}
+    return fingerprint(
+        FORMAT,
+        digests,
+        sorted(head.l2),
+        head.max_iterations,
+        settings.neighbours,
+    )
+
+
 def sweep(
     stores: Mapping[str, FeatureStore],
     *,
@@ -103,13 +117,7 @@ def sweep(
         neighbours=settings.neighbours,
     )
     digests = {split: stores[split].digest for split in SPLITS}
-    known_as = fingerprint(
-        FORMAT,
-        digests,
-        sorted(head.l2),
-        head.max_iterations,
-        settings.neighbours,
-    )
+    known_as = fingerprint_of(stores, settings, head)
     place = folder / known_as
     cells = cross_validate(rows, labels, work, place / "cells", progress)
     setting = Setting(
