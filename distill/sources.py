@@ -13,7 +13,7 @@ from distill.datasets import Dataset
 from distill.errors import StageError
 from distill.runs import POOL, VIEWS
 from distill.views import Viewed, Views
-from stores import MissingStoreError, StoreMismatchError, recorded_spec
+from stores import MissingStoreError, StoreDamagedError, StoreMismatchError, recorded_spec
 
 
 @final
@@ -73,7 +73,7 @@ def refuse_other_views(path: Path, source: Source) -> None:
     """Raise ``StoreMismatchError`` where a store was begun with other views than these."""
     try:
         recorded = recorded_spec(path).made_by
-    except MissingStoreError:
+    except (MissingStoreError, StoreDamagedError):  # mended, or told, where it is opened
         return
     then = recorded.get("views") or {}
     now = {} if source.views is None else source.views.describe()

@@ -19,7 +19,14 @@ from distill.config import ExtractConfig
 from distill.datasets import BadInputError
 from distill.findings import Extracted
 from distill.progress import Silent
-from stores import InvalidRowsError, StoreMismatchError, open_splits, open_store, verify_store
+from stores import (
+    InvalidRowsError,
+    StoreDamagedError,
+    StoreMismatchError,
+    open_splits,
+    open_store,
+    verify_store,
+)
 from teachers import NetworkTeacher, Outputs
 from tests.extract_examples import digests, held, image_teacher, images, run, text_teacher, texts
 
@@ -219,6 +226,20 @@ def test_repair_redoes_just_the_damaged_chunk(tmp_path: Path) -> None:
     assert run(texts(), text_teacher(), root).rows_written == 0  # it is not looked for unasked
     finding = run(texts(), text_teacher(), root, repair=True)
     assert finding.rows_written == 8
+    assert digests(tmp_path) == before
+
+
+def test_repair_mends_a_damaged_manifest_without_new_rows(tmp_path: Path) -> None:
+    root = tmp_path / "f.zarr"
+    run(texts(), text_teacher(), root)
+    before = digests(tmp_path)
+    manifest = root / "train" / "zarr.json"
+    data = bytearray(manifest.read_bytes())
+    data[30] ^= 1
+    manifest.write_bytes(bytes(data))
+    with pytest.raises(StoreDamagedError, match=r"train/zarr\.json is damaged"):
+        run(texts(), text_teacher(), root)
+    assert run(texts(), text_teacher(), root, repair=True).rows_written == 0
     assert digests(tmp_path) == before
 
 
