@@ -62,7 +62,13 @@ def test_other_labels_are_refused(tmp_path: Path) -> None:
 def test_rows_without_distances_are_refused(tmp_path: Path) -> None:
     equal = make_store(tmp_path / "a" / "train", np.ones((20, 3), np.float32))
     assert refused(equal, equal) == (
-        "a/train: all 20000 sampled pairs are of equal rows; there are no distances to compare"
+        "a/train: all 20000 sampled pairs are of rows that are equal, or nearer than float32 "
+        "tells; there are no distances to compare"
+    )
+    far = make_store(tmp_path / "f" / "train", np.float32(1e25) * random_rows(20))
+    assert refused(far, far) == (
+        "f/train: rows lie so far apart that their squared distances are no float32; divide the "
+        "features by a number before they are stored"
     )
     single = make_store(tmp_path / "b" / "train", random_rows(1))
     assert "holds one example only" in refused(single, single)

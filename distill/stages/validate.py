@@ -124,9 +124,15 @@ def validate(
         queries, mapped = rows[: len(asked)], mapped[: len(asked)]
         if not len(pairs.differences):
             raise StageError(
-                f"{_name(reference)}: all {len(pairs.before)} sampled pairs are of equal rows; "
-                "there are no distances to compare"
+                f"{_name(reference)}: all {len(pairs.before)} sampled pairs are of rows that are "
+                "equal, or nearer than float32 tells; there are no distances to compare"
             )
+        for store, squares in ((reference, pairs.before), (candidate, pairs.after)):
+            if not np.isfinite(squares).all():
+                raise StageError(
+                    f"{_name(store)}: rows lie so far apart that their squared distances are no "
+                    "float32; divide the features by a number before they are stored"
+                )
         found, _ = _search(after, mapped, asked, None, k=k, advance=advance)
         truth, distances = _search(before, queries, asked, found, k=k, advance=advance)
         near = _near_pairs(before, after, asked, truth, rng)
