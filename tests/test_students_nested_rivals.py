@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from students.nested import SurgeryError, matrix_of, nested_layers, set_rank
+from students.nested import NestedLayer, SurgeryError, matrix_of, nested_layers, set_rank
 from students.nested.rivals import block_list, factored, first_half, truncated
 from tests import surgery_examples as made
 from tests.test_students_nested_widths import images, logits, tokens
@@ -46,7 +46,7 @@ def test_a_factored_network_is_plain_learns_and_does_what_the_nested_one_did() -
     pair = found.get_submodule("blocks.0.mlp.fc2")
     assert isinstance(pair, nn.Sequential)
     assert [tuple(part.get_parameter("weight").shape) for part in pair] == [(4, 24), (16, 4)]
-    assert not any("nested" in type(module).__module__ for module in found.modules())
+    assert not any(isinstance(module, NestedLayer) for module in found.modules())
     assert all(parameter.requires_grad for parameter in found.parameters())
 
 

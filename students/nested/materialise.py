@@ -16,9 +16,10 @@ READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 def materialise(network: nn.Module, wanted: Ranks, *, gauges: bool = True) -> nn.Module:
     """Copy the network with torch's own layers in place of nested ones, each in its cheapest form.
 
-    One layer, two, or a gauge (``students.nested.gauges``), as the layer's rank has it. A layer
-    that ``wanted`` does not name is taken at the rank of here and now. The network stays as it is,
-    and the copy shares nothing with it. Where torch reads a layer's weight itself, in its
+    One layer, two in a row, or a gauge, as the layer's rank has it: ``students.nested.gauges`` has
+    modules of torch's layers whose weight and bias can be read as the plain layer's. A layer that
+    ``wanted`` does not name is taken at the rank of here and now. The network stays as it is, and
+    the copy shares nothing with it. Where torch reads a layer's weight itself, in its
     attention and encoder layers, the form is dense.
 
     BatchNorm has the statistics of here and now, too: those of a budget after ``set_budget`` or
