@@ -155,10 +155,8 @@ def test_interrupted_it_goes_on_to_the_same_weights(
     assert replace(found, name="", seconds=0.0) == replace(made[1], name="", seconds=0.0)
 
 
-@pytest.mark.parametrize("objective", ["none", "anchor", "dense"])
-def test_taught_from_views_it_learns_each_beside_the_dense_network_s_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
-) -> None:
+def taught_with(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the teaching is given, once it was."""
     given: dict[str, Any] = {}
 
     def spied(network: Any, lessons: Any, **arguments: Any) -> Any:
@@ -166,6 +164,14 @@ def test_taught_from_views_it_learns_each_beside_the_dense_network_s_answer(
         return teach_settings(network, lessons, **arguments)
 
     monkeypatch.setattr(stage, "teach_settings", spied)
+    return given
+
+
+@pytest.mark.parametrize("objective", ["none", "anchor", "dense"])
+def test_taught_from_views_it_learns_each_beside_the_dense_network_s_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    given = taught_with(monkeypatch)
     whole, found = image_subject(), nested(
         image_subject(), tmp_path, augment="crop", distill=objective
     )  # fmt: skip
@@ -194,13 +200,7 @@ def test_taught_from_views_it_learns_each_beside_the_dense_network_s_answer(
 def test_taught_from_mixtures_it_learns_what_the_dense_network_says_of_them_and_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mix: str
 ) -> None:
-    given: dict[str, Any] = {}
-
-    def spied(network: Any, lessons: Any, **arguments: Any) -> Any:
-        given.update(arguments)
-        return teach_settings(network, lessons, **arguments)
-
-    monkeypatch.setattr(stage, "teach_settings", spied)
+    given = taught_with(monkeypatch)
     whole, found = image_subject(), nested(
         image_subject(), tmp_path, augment="crop", mix=mix, distill="dense", kl_weight=2.0
     )  # fmt: skip
@@ -240,13 +240,7 @@ def test_hints_are_of_the_dense_network_s_own_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
 ) -> None:
     """Of those that are nested; it is asked of each batch, so that no logits of it are kept."""
-    given: dict[str, Any] = {}
-
-    def spied(network: Any, lessons: Any, **arguments: Any) -> Any:
-        given.update(arguments)
-        return teach_settings(network, lessons, **arguments)
-
-    monkeypatch.setattr(stage, "teach_settings", spied)
+    given = taught_with(monkeypatch)
     whole = image_subject()
     found = nested(image_subject(), tmp_path, hint_weight=2.0, **told)
     layers = {layer.name for layer in n.read_nested(tmp_path / "nested.safetensors").surgery.layers}

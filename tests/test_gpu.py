@@ -1,4 +1,4 @@
-"""Every stage on a GPU: it ends, and says what it says on a CPU."""
+"""The stages that run networks, on a GPU: they end, and say what they say on a CPU."""
 
 from pathlib import Path
 from typing import Any

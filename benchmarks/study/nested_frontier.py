@@ -14,9 +14,8 @@ from pathlib import Path
 import distill
 from benchmarks.study.common import RESULTS, ROOT, RUNS, extracted, machine
 from distill.bars import Bars
+from distill.config import FrontierConfig
 from distill.options import FrontierOptions
-
-REPEATS = 50  # rounds of timed calls
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,9 @@ def main() -> None:
         "rival_seeds": asked.rival_seeds,
         "rivals": asked.rivals,
         "workers": asked.workers,
-        "repeats": 0 if asked.untimed else REPEATS,  # the run keeps what it was told last
+        "repeats": 0
+        if asked.untimed
+        else FrontierConfig().repeats,  # the run keeps what it was told last
     }
     distill.frontier(run, config=config, progress=bars, **told)
     if asked.untimed:

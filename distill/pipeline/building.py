@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # quoted below, so that naming the parts does not load torch
     from teachers import Teacher
 
 BESIDE = (VIEWS, POOL)  # splits of a store for students only
-STUDENT_FILE = "student.safetensors"
 
 
 def command(run: Run, words: str) -> str:
@@ -197,6 +196,7 @@ def current_students(
 
     Whose targets were deleted is known by its data alone.
     """
+    from distill.schooling import FILE
     from students import read_card
 
     known = {store.digest for store in full.values()}
@@ -205,7 +205,7 @@ def current_students(
     data = origin.get("fingerprint", origin.get("dataset"))
     found = []
     for path in sorted(run.students.glob("*/student.json")):
-        student, file = recall(path, Student), path.with_name(STUDENT_FILE)
+        student, file = recall(path, Student), path.with_name(FILE)
         if student is None or not file.is_file():
             continue
         made = read_card(file)["made_by"]

@@ -176,7 +176,8 @@ def attach(network: nn.Module, path: NestedPath, norms: Sequence[NormStatistics]
             f"BatchNorm statistics of {len(norms)} budgets do not fit a path of "
             f"{len(path.points)} points"
         )
-    full = {name: layer.full_rank for name, layer in nested_layers(network).items()}
+    layers = nested_layers(network)
+    full = {name: layer.full_rank for name, layer in layers.items()}
     first = path.points[0].ranks
     strangers = sorted(full.keys() ^ first.keys())
     if strangers:
@@ -191,7 +192,7 @@ def attach(network: nn.Module, path: NestedPath, norms: Sequence[NormStatistics]
                 f"rank is {full[name]}"
             )
     for point in path.points:
-        chosen_ranks(nested_layers(network), point.ranks)  # of a file that somebody wrote
+        chosen_ranks(layers, point.ranks)  # of a file that somebody wrote
     for statistics in norms:
         check_norms(network, statistics)
     network.nested_path = path  # type: ignore[assignment]

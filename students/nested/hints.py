@@ -95,12 +95,10 @@ def hint_spreads(
     """
     if not batches:
         raise CalibrationError("there are no calibration batches")
+    modules = dict(dense.named_modules())
     for name in layers:
-        _known(name, dict(dense.named_modules()))
-    spreads = {
-        name: _Spread(1 if isinstance(dense.get_submodule(name), nn.Conv2d) else -1)
-        for name in layers
-    }
+        _known(name, modules)
+    spreads = {name: _Spread(1 if isinstance(modules[name], nn.Conv2d) else -1) for name in layers}
     mask: Tensor | None = None
 
     def note(name: str, output: Tensor) -> None:
