@@ -65,9 +65,8 @@ def main() -> None:
         "rival_seeds": asked.rival_seeds,
         "rivals": asked.rivals,
         "workers": asked.workers,
-        "repeats": 0
-        if asked.untimed
-        else FrontierConfig().repeats,  # the run keeps what it was told last
+        # said in any case: the run keeps what it was told last
+        "repeats": 0 if asked.untimed else FrontierConfig().repeats,
     }
     distill.frontier(run, config=config, progress=bars, **told)
     if asked.untimed:
