@@ -1,6 +1,6 @@
 """What each choice of `distill nest` is worth: one changed at a time, on validation rows alone.
 
-``python -m benchmarks.study.nested_ablations NAME`` for a text network of ``nested_frontier``;
+``python -m benchmarks.study.nested_ablations NAME`` for a network of ``nested_frontier``;
 ``--epochs`` says how long each is taught, ``--only`` which. Whatever ends it, it goes on, and the
 page has what is finished.
 """
@@ -9,6 +9,7 @@ import argparse
 import shlex
 import shutil
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ import distill
 from benchmarks.study.common import ROOT, points, table, write
 from benchmarks.study.nested_frontier import SETTINGS, prepared, teacher_of
 from distill.bars import Bars
+from distill.config import NestConfig
 from distill.findings import Nested, NestedPoint
-from distill.nested_students import load_nested_student
+from distill.nested_students import NestedStudent, load_nested_student
 from distill.nesting import SURGICAL
 from distill.runs import recall
 from distill.stages.nest import START
@@ -39,19 +41,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gauge forms": {"gauges": True},
     "own biases": {"own_biases": True},
     "every budget each step": {"sampling": "every"},
+    "sandwich rule": {"sampling": "sandwich"},
 }
 
 
 def main() -> None:
     """Nest each variant, then one page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=[name for name in SETTINGS if "minilm" in name])
+    parser.add_argument("name", choices=SETTINGS)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--only", default=",".join(VARIANTS))
+    parser.add_argument("--only", default="", help="names of variants; all that change something")
     asked = parser.parse_args()
     run = prepared(asked.name, into=f"{asked.name}-ablations")
     untold = (teacher_of(asked.name) / "config.toml").read_text()
-    for variant in asked.only.split(","):
+    for variant in asked.only.split(",") if asked.only else _changing(asked.name):
         told = VARIANTS[variant]
         if variant == ONE_RANK:
             told = {"ranks": _alike(run), "floor": 0.0}
@@ -61,7 +64,7 @@ def main() -> None:
         (run / "config.toml").write_text(untold)  # a run keeps what it is told
         found = distill.nest(
             run,
-            config=ROOT / "configs" / f"nested-{asked.name}.toml",
+            config=_config(asked.name),
             name=_slug(variant),
             epochs=asked.epochs,
             progress=Bars(verbose=False, quiet=False),
@@ -70,6 +73,20 @@ def main() -> None:
         for point in found.points:
             print(f"{variant}, {point.share:.3f}: {point.untaught:.4f} -> {point.accuracy:.4f}")
         _page(asked.name, run, asked.epochs)
+
+
+def _config(name: str) -> Path:
+    return ROOT / "configs" / f"nested-{name}.toml"
+
+
+def _changing(name: str) -> list[str]:
+    """The variants that are not what the config says anyway."""
+    plain = NestConfig(**tomllib.loads(_config(name).read_text())["nest"]).model_dump()
+    return [
+        variant
+        for variant, told in VARIANTS.items()
+        if not told or any(plain[setting] != value for setting, value in told.items())
+    ]
 
 
 def _cut_alike(run: Path, name: str, told: Mapping[str, Any]) -> None:
@@ -91,10 +108,9 @@ def _alike(run: Path) -> list[int]:
     found = recall(folder / "nested.json", Nested)
     if found is None:
         sys.exit("the variant as configured comes first")
-    network = load_nested_student(folder).network
-    kinds = ("input_ids", "attention_mask", "token_type_ids")
-    one = {kind: torch.full((1, TOKENS), int(kind != "token_type_ids")) for kind in kinds}
-    costs, layers = dense_costs(network, (one,)), nested_layers(network)
+    student = load_nested_student(folder)
+    network = student.network
+    costs, layers = dense_costs(network, (_example(student),)), nested_layers(network)
     full = max(layer.full_rank for layer in layers.values())
     ranks = [full]
     for point in found.points:
@@ -108,6 +124,14 @@ def _alike(run: Path) -> list[int]:
         ]
         ranks.extend(within[-1:])
     return sorted(set(ranks), reverse=True)
+
+
+def _example(student: NestedStudent) -> dict[str, torch.Tensor]:
+    """A batch of one, of any content: what is counted is the same."""
+    if student.modality == "image":
+        return {"pixel_values": torch.zeros(1, *student.preprocessing["input_size"])}
+    kinds = ("input_ids", "attention_mask", "token_type_ids")
+    return {kind: torch.full((1, TOKENS), int(kind != "token_type_ids")) for kind in kinds}
 
 
 def _page(name: str, run: Path, epochs: int) -> None:
@@ -143,7 +167,7 @@ def _page(name: str, run: Path, epochs: int) -> None:
         told,
         table(header, rows),
         command=f"nested_ablations {name} --epochs {epochs}"
-        + ("" if shown == list(VARIANTS) else f" --only {shlex.quote(','.join(shown))}"),
+        + ("" if shown == _changing(name) else f" --only {shlex.quote(','.join(shown))}"),
     )
 
 
