@@ -12,7 +12,7 @@ from typing import Any
 
 BENCHMARKS = (
     "stores", "extract", "project", "maps", "moments", "validate", "heads", "sweep", "students",
-    "export", "online", "views", "throughput", "nested",
+    "export", "online", "views", "throughput", "nested", "precision",
 )  # fmt: skip
 OUT = Path(__file__).resolve().parent / "out"
 

@@ -78,6 +78,7 @@ class Classroom:
             spreads=self.spreads,
             counterpart=runner.counterpart,
             answers=self.fresh is not None,
+            precision=recipe.precision,
         )
         return teach_settings(
             runner.network,

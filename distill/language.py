@@ -103,6 +103,7 @@ class LanguageRoom:
                 spreads=self.spreads,
                 counterpart=runner.counterpart,
                 answers=True,
+                precision=recipe.precision,
             ),
             evaluate=lambda _: self._evaluate(runner),
             recipe=recipe,

@@ -53,6 +53,7 @@ def witness_of(
     spreads: Mapping[str, float],
     counterpart: Callable[[str], str],
     answers: bool,
+    precision: str,
 ) -> Witness | None:
     """The dense network beside a training that asks it of each batch; None of one that does not.
 
@@ -62,7 +63,7 @@ def witness_of(
     pairs = {name: own for name in spreads if (own := counterpart(name))}
     if not (objective.hint_weight or (answers and objective.needs_dense)):
         return None
-    return Witness(dense=dense, spreads=spreads, counterparts=pairs)
+    return Witness(dense=dense, precision=precision, spreads=spreads, counterparts=pairs)
 
 
 def recipe_of(settings: NestConfig) -> Recipe:

@@ -4,9 +4,11 @@ Weights, their average and the optimiser's moments are float32 always, and so ar
 the loss; what is named here is the type of the products inside the network while it learns.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from students.errors import RecipeError
 
@@ -28,11 +30,22 @@ def working_type(precision: str, device: torch.device) -> torch.dtype:
     return found
 
 
-def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[None] | None:
-    """Make the context of a forward pass, to be entered again and again; none for float32."""
+@contextmanager
+def autocast(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Run products in this type, as a forward pass does; nothing is changed for float32.
+
+    On a CPU attention then runs as products: the gradient of torch's fused one takes three to
+    seven times as long in bfloat16, where rows have up to 128 tokens (`benchmarks.precision`).
+    """
     if dtype == torch.float32:
-        return None
-    return torch.autocast(device.type, dtype)
+        yield
+        return
+    on_cpu = device.type == "cpu"
+    with (
+        sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext(),
+        torch.autocast(device.type, dtype),
+    ):
+        yield
 
 
 def gradient_scaler(dtype: torch.dtype, device: torch.device) -> torch.amp.GradScaler | None:

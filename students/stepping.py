@@ -78,7 +78,7 @@ class Stepper:
         self.scaler = gradient_scaler(dtype, device)
         self.average = Average(network, recipe.ema) if recipe.ema else None
         self.micro_batch = recipe.micro_batch
-        self._autocast = autocast(dtype, device)
+        self._dtype = dtype
         self._compiled = recipe.compile
         self._forward: Callable[[Any], Any] = torch.compile(network) if recipe.compile else network
         self._statistics = [] if world is None else running_statistics(network)
@@ -172,9 +172,7 @@ class Stepper:
         return loss(self._outputs(inputs), targets)
 
     def _outputs(self, inputs: dict[str, Tensor]) -> Any:
-        if self._autocast is None:
-            return _float32(self._forward(inputs))
-        with self._autocast:
+        with autocast(self._dtype, self.device):
             outputs = self._forward(inputs)
         return _float32(outputs)
 

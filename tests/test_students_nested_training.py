@@ -130,6 +130,20 @@ def test_the_dense_network_is_asked_of_the_batch_as_if_its_logits_were_a_target(
     assert "logits" not in batch.targets  # what was given stays as it was
 
 
+def test_the_dense_network_computes_in_the_precision_of_the_step_and_says_float32() -> None:
+    feed, _ = data()
+    batch = next(feed.batches([torch.arange(20).numpy()]))
+    dense, inside = Plain(), set()
+    dense.register_forward_hook(lambda _m, _i, logits: inside.add(logits.dtype))
+    said = {}
+    for precision in ("float32", "bfloat16"):
+        said[precision], _ = Witness(dense=dense, precision=precision).say(batch.inputs)
+        assert said[precision].dtype == torch.float32
+    assert inside == {torch.float32, torch.bfloat16}
+    torch.testing.assert_close(said["bfloat16"], said["float32"], rtol=0.02, atol=0.02)
+    assert not torch.equal(said["bfloat16"], said["float32"])
+
+
 def test_a_training_that_broke_off_ends_with_the_same_weights(tmp_path: Path) -> None:
     whole = learning(sampling="widening")
     train(tmp_path / "whole", whole)

@@ -64,6 +64,25 @@ def test_products_are_in_the_precision_and_loss_and_weights_in_float32(
     assert result.best.accuracy > 0.8
 
 
+@pytest.mark.parametrize(("precision", "fused"), [("float32", True), ("bfloat16", False)])
+def test_attention_in_bfloat16_on_a_cpu_is_not_the_fused_one_of_a_slow_gradient(
+    tmp_path: Path, precision: str, fused: bool
+) -> None:
+    seen: set[str] = set()
+
+    class Attentive(Net):
+        def forward(self, prepared: dict[str, Tensor]) -> Tensor:
+            rows = super().forward(prepared)[:, None, None]
+            found = nn.functional.scaled_dot_product_attention(rows, rows, rows)
+            if found.grad_fn is not None:
+                seen.add(found.grad_fn.name())
+            return found[:, 0, 0]
+
+    train(tmp_path, Attentive(), recipe=recipe(epochs=1, precision=precision))
+    assert seen
+    assert {name.startswith("ScaledDotProduct") for name in seen} == {fused}
+
+
 def _scaled(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Scale gradients as for float16, which no CPU computes in here, in float32 steps."""
 

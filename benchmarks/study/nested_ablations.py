@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("name", choices=SETTINGS)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--only", default="", help="names of variants; all that change something")
+    parser.add_argument("--precision", default="auto", help="of the steps: bfloat16, float32")
     asked = parser.parse_args()
     run = prepared(asked.name, into=f"{asked.name}-ablations")
     untold = (teacher_of(asked.name) / "config.toml").read_text()
@@ -67,12 +68,13 @@ def main() -> None:
             config=_config(asked.name),
             name=_slug(variant),
             epochs=asked.epochs,
+            precision=asked.precision,
             progress=Bars(verbose=False, quiet=False),
             **told,
         )
         for point in found.points:
             print(f"{variant}, {point.share:.3f}: {point.untaught:.4f} -> {point.accuracy:.4f}")
-        _page(asked.name, run, asked.epochs)
+        _page(asked.name, run, asked.epochs, asked.precision)
 
 
 def _config(name: str) -> Path:
@@ -134,7 +136,7 @@ def _example(student: NestedStudent) -> dict[str, torch.Tensor]:
     return {kind: torch.full((1, TOKENS), int(kind != "token_type_ids")) for kind in kinds}
 
 
-def _page(name: str, run: Path, epochs: int) -> None:
+def _page(name: str, run: Path, epochs: int, precision: str) -> None:
     rows, shown, dense = [], [], 0.0
     for variant in VARIANTS:
         found = recall(run / "nested" / _slug(variant) / "nested.json", Nested)
@@ -167,6 +169,7 @@ def _page(name: str, run: Path, epochs: int) -> None:
         told,
         table(header, rows),
         command=f"nested_ablations {name} --epochs {epochs}"
+        + ("" if precision == "auto" else f" --precision {precision}")
         + ("" if shown == _changing(name) else f" --only {shlex.quote(','.join(shown))}"),
     )
 

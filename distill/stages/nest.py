@@ -260,6 +260,7 @@ class _Bench:
             spreads=hint_spreads(dense, self._hinted, self._calibration) if self._hinted else {},
             counterpart=itself,
             answers=True,
+            precision=self.settings.precision,
         )
 
     @cached_property

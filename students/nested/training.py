@@ -17,6 +17,7 @@ from students.nested.errors import NestedError
 from students.nested.hints import Heard, hearing, hint_loss
 from students.nested.objective import NestedObjective
 from students.nested.ranks import Ranks, set_rank, using_ranks
+from students.precision import autocast, working_type
 from students.recipe import Evaluation
 
 
@@ -41,18 +42,22 @@ class Witness:
 
     ``spreads`` are those of ``hint_spreads`` of the layers whose outputs are learned; no hints
     without. ``counterparts`` names, for each of them, the layer of the network that learns.
+    ``precision`` is that of its products, as a ``Recipe`` says it; what it says is float32.
     """
 
     dense: nn.Module
+    precision: str = "float32"
     spreads: Mapping[str, float] = field(default_factory=dict)
     counterparts: Mapping[str, str] = field(default_factory=dict)
 
     @torch.no_grad()
     def say(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Heard]:
         """Its logits, and what its layers give on the way."""
-        with hearing(self.dense, self.counterparts) as heard:
-            logits = self.dense(inputs)
-        return logits, heard
+        device = next(iter(inputs.values())).device
+        products = autocast(working_type(self.precision, device), device)
+        with hearing(self.dense, self.counterparts) as heard, products:
+            logits: Tensor = self.dense(inputs)
+        return logits.float(), heard
 
     def compared(
         self,
