@@ -312,12 +312,13 @@ def test_an_unknown_augmentation_leaves_the_taught_teacher_as_it_is(
 
 
 def test_a_teacher_taught_before_there_were_views_is_still_known(tmp_path: Path) -> None:
-    """Its record was made without a word about augmentation."""
+    """Its record was made without a word about augmentation or precision."""
     words = ["--epochs", "1", "--batch-size", "8", "--run", tmp_path / "run", "--quiet"]
     assert command("train-teacher", *SMALL, *words) == 0
     opened = peek(tmp_path / "run", None, {})
     teach = opened.config.teach.model_dump()
     assert teach.pop("augment") == ""
+    assert teach.pop("precision") == "auto"
     assert teach.pop("folds") == 0
     teacher = opened.config.teacher.model_dump(exclude={"taught", "layer"})
     record = json.loads((tmp_path / "run" / "teacher" / "taught.json").read_text())

@@ -135,6 +135,23 @@ def test_every_epoch_shows_a_view_of_every_example_that_no_other_epoch_shows(
     assert found.notes[0] == "taught from a new view of every example each epoch: crop"
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_computes_in_the_precision_and_weights_stay_float32(
+    tmp_path: Path, precision: str
+) -> None:
+    teacher, seen = image_teacher(), set()
+
+    def note(module: torch.nn.Module, _: Any, outputs: torch.Tensor) -> None:
+        seen.add((module.training, str(outputs.dtype)))
+
+    next(
+        m for m in teacher.module.modules() if isinstance(m, torch.nn.Conv2d)
+    ).register_forward_hook(note)
+    teach(tmp_path, teacher=teacher, epochs=1, precision=precision)
+    assert seen == {(True, f"torch.{precision}"), (False, "torch.float32")}
+    assert {p.dtype for p in teacher.module.parameters()} == {torch.float32}
+
+
 def test_a_view_comes_with_the_label_of_its_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

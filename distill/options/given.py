@@ -38,6 +38,7 @@ class TeachOptions(TeacherOptions, total=False):
     epochs: int
     learning_rate: float
     augment: str
+    precision: str
     folds: int
     seed: int
 

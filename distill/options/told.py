@@ -121,6 +121,7 @@ TEACH = {
     "batch_size": Option("examples a batch", ("teach.batch_size",)),
     "learning_rate": Option("highest learning rate", ("teach.learning_rate",)),
     "augment": Option("a new view of every example each epoch, of this kind", ("teach.augment",)),
+    "precision": Option("auto, float32, bfloat16 or float16", ("teach.precision",)),
     "seed": Option("seed of initial weights and order", ("teacher.seed", "teach.seed")),
 }
 EXTRACT = {

@@ -146,10 +146,11 @@ def _teach_whole(opened: Opened, *, progress: Progress, overwrite: bool) -> tupl
 
     run, config = opened.run, opened.config
     dataset = opened.dataset
-    views = set() if config.teach.augment else {"augment"}  # runs from before there were any
+    before = {"augment": "", "precision": "auto"}  # runs of before these were settings
+    untold = {name for name, value in before.items() if getattr(config.teach, name) == value}
     made_from = fingerprint(
         config.teacher.model_dump(exclude={"taught", "layer"}),
-        config.teach.model_dump(exclude={*views, "folds"}),
+        config.teach.model_dump(exclude={*untold, "folds"}),
         dataset.fingerprint,
     )
     finished = recall(run.taught, Taught, made_from=made_from)

@@ -63,6 +63,7 @@ def train_teacher(
         optimizer=settings.optimizer,
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
+        precision=settings.precision,
         seed=settings.seed,
     )
     train = _rows(dataset, teacher, settings.augment, recipe, workers)
