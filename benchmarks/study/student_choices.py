@@ -52,7 +52,8 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
         "targets averaged over an example's views": SUBSPACE | {"average_views": True},
         "targets drawn a tenth to their class mean": SUBSPACE | {"shrink": 0.1},
         "targets drawn a half to their class mean": SUBSPACE | {"shrink": 0.5},
-        "projector of 256 while it learns": SUBSPACE | {"projector": 256},
+        "projector of 256 while it learns, head fresh": SUBSPACE
+        | {"projector": 256, "head": "fresh"},
         "prefixes 12 and 6 beside": SUBSPACE | {"prefixes": PREFIXES},
         "map: fisher": SUBSPACE | {"kind": "fisher"},
         "map: PCA": SUBSPACE | {"kind": "pca"},
