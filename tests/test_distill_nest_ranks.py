@@ -202,7 +202,7 @@ def test_a_causal_network_learns_the_papers_ranks_by_the_papers_objective(tmp_pa
     words.save_pretrained(folder)
     told = settle(load_config(PYTHIA), {}).nest
     assert (told.ranks, told.weighing, told.sampling) == (
-        (1024, 512, 256, 128), "uncertainty", "widening"
+        (1024, 512, 256, 128, 64), "uncertainty", "widening"
     )  # fmt: skip
     name = f"hf/{folder}"
     teacher = load_teacher(name, weights="pretrained", max_length=16)

@@ -7,6 +7,7 @@ command without ``--search`` reads the first test row.
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +25,9 @@ from benchmarks.study.common import (
     table,
     write,
 )
+from benchmarks.study.figure import Line, chart
 from distill.bars import Bars
+from distill.comparing.contenders import VIEWS
 from distill.findings import Band, Comparison, Fixed, Way
 from stores import open_splits
 
@@ -117,7 +120,7 @@ def page(name: str, found: Comparison, *, pool: int) -> None:
         + ".\n"
     )
     notes = "".join(f"- {note}\n" for note in found.notes)
-    parts = (told, table(header, rows), notes)
+    parts = (told, table(header, rows), notes, *learning(found), *drawn(name, found))
     write(f"students-{name}", f"Students compared: {name}", *parts, command=f"students {name}")
 
 
@@ -145,6 +148,52 @@ def cells(way: Way) -> list[str]:
         f"{way.steps.mean:.0f}" if way.steps else NOTHING,
         f"{shipped.parameters:,}" if shipped else NOTHING,
     ]
+
+
+def learning(found: Comparison) -> tuple[str, ...]:
+    """How each finalist was learned, and what it costs to run."""
+    header = [
+        "taught by", "p, uncorrected", "seconds to 95 %", "training loss", "barrier of two seeds",
+        "million FLOPs", "latency, ms",
+    ]  # fmt: skip
+    rows = [
+        [
+            way.name,
+            f"{way.versus.p:.3f}" if way.versus else NOTHING,
+            f"{way.seconds.mean:.0f}" if way.seconds else NOTHING,
+            f"{way.loss.mean:.3g}" if way.loss else NOTHING,
+            f"{way.shipped.barrier:.2f}" if way.shipped.barrier is not None else NOTHING,
+            f"{2e-6 * way.shipped.multiply_adds:.1f}",
+            f"{1e3 * way.shipped.latency:.1f}",
+        ]
+        for way in found.ways
+        if way.shipped
+    ]
+    said = (
+        "The training loss is each way's own and compares with no other's. The barrier is how far "
+        "the validation loss rises on the way between the weights of two seeds; seconds and "
+        "latency are of this machine, with what ran beside.\n"
+    )
+    return ("## How they learned, and what they cost to run\n", said, table(header, rows))
+
+
+def drawn(name: str, found: Comparison) -> Iterator[str]:
+    """Test accuracy against what an example takes of the store, a line through a way's views."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for way in found.ways:
+        if way.shipped and way.accuracy:
+            place = (float(way.shipped.stored_bytes), 100 * way.accuracy.mean)
+            lines.setdefault(way.name.partition(VIEWS)[0], []).append(place)
+    if len({x for places in lines.values() for x, _ in places}) > 1:
+        file = f"students-{name}.svg"
+        chart(
+            file,
+            [Line(way, places) for way, places in lines.items()],
+            x="stored bytes of a training example",
+            y="test accuracy, %",
+            log=True,
+        )
+        yield f"![Test accuracy against stored bytes]({file})\n"
 
 
 def _points(band: Band | None) -> str:
