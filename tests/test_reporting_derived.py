@@ -14,6 +14,7 @@ from distill.reporting.derived import (
     smallest_within,
     with_derived,
 )
+from distill.reporting.words import words
 from tests.reporting_examples import (
     difference,
     full_report,
@@ -36,6 +37,21 @@ def test_the_paper_s_cifar_example_is_charged_for_its_map() -> None:
     assert row.map_bytes == 262_144 * 4
     assert row.embedding_bytes == 512
     assert row.dims_per_class == pytest.approx(128 / 99)
+
+
+def test_numbers_stored_in_float16_take_two_bytes_each() -> None:
+    narrow = dataclasses.replace(head(16), dtype="float16")
+    assert head_row(narrow, data_aware=False).embedding_bytes == 256
+
+
+def test_one_map_stored_in_two_types_is_no_second_seed() -> None:
+    heads = (head(1), head(16), dataclasses.replace(head(16), dtype="float16"))
+    report = dataclasses.replace(full_report(), heads=heads)
+    derived = derive(report)
+    assert derived.spreads == ()
+    said = words(report, derived)
+    assert not any("over 2 maps" in sentence for sentence in said.shows)
+    assert any("drawn once" in sentence for sentence in said.limits)
 
 
 def test_below_the_break_even_keeping_map_and_head_apart_is_charged() -> None:

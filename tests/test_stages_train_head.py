@@ -100,6 +100,7 @@ def test_the_full_head_comes_first_and_the_rest_are_compared_with_it(tmp_path: P
     assert [head.factor for head in found] == [1, 2, 10]
     assert found[0].difference is None
     assert found[0].kind == ""
+    assert found[1].dtype == wide[1]["train"].spec.dtype
     assert told.steps == 3
     labels = full["test"].labels()
     predicted = {

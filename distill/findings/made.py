@@ -116,6 +116,7 @@ class Head(Record):
     train_rows: int
     converged: bool
     seconds: float
+    dtype: str = "float32"  # in which the features it reads are stored
 
     @property
     def factor(self) -> float:

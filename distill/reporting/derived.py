@@ -17,7 +17,8 @@ from typing import Any
 from distill.findings import Difference, Head, Record, Report, Student
 
 TOLERANCE = 0.01  # "as good as the full head" means at most one point worse
-NUMBER_BYTES = 4  # stored numbers are float32
+NUMBER_BYTES = 4  # maps are kept in float32
+STORED_BYTES = {"float16": 2, "float32": 4}  # of a feature, by the type it is stored in
 SEED_BYTES = 16  # an 8-byte seed and two 4-byte widths; the code that draws from it is not counted
 
 REFERENCE, WITHIN, WORSE, UNDECIDED = "reference", "within", "worse", "undecided"
@@ -31,6 +32,7 @@ class HeadRow(Record):
     kind: str
     seed: int
     dim_out: int
+    dtype: str  # in which the features are stored
     factor: float
     dims_per_class: float  # k / (C - 1); parity is expected from 1 on
     head_parameters: int  # k C weights and C biases
@@ -58,10 +60,11 @@ class StudentRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SeedSpread(Record):
-    """Accuracy over several seeds of one map at one k."""
+    """Accuracy over several seeds of one map at one k, its rows stored in one type."""
 
     kind: str
     dim_out: int
+    dtype: str
     factor: float
     seeds: int
     mean: float
@@ -116,6 +119,7 @@ def head_row(head: Head, *, data_aware: bool) -> HeadRow:
         kind=head.kind,
         seed=head.seed,
         dim_out=k,
+        dtype=head.dtype,
         factor=head.factor,
         dims_per_class=dims_per_class(k, c),
         head_parameters=c * (k + 1),
@@ -124,7 +128,7 @@ def head_row(head: Head, *, data_aware: bool) -> HeadRow:
         unfolded_multiply_adds=unfolded,
         folded_multiply_adds=folded,
         charged_multiply_adds=min(unfolded, folded),
-        embedding_bytes=k * NUMBER_BYTES,
+        embedding_bytes=k * STORED_BYTES[head.dtype],
         verdict=verdict,
         rows_needed=rows_needed,
     )
@@ -173,15 +177,20 @@ def judge(difference: Difference | None, rows: int) -> tuple[str, int | None]:
 
 def seed_spreads(heads: Iterable[Head]) -> tuple[SeedSpread, ...]:
     """Mean and spread over the seeds of each map, widest first; maps of one seed have none."""
-    groups: dict[tuple[str, int], list[Head]] = {}
+    groups: dict[tuple[str, int, str], list[Head]] = {}
     for head in heads:
         if head.kind:
-            groups.setdefault((head.kind, head.dim_out), []).append(head)
+            groups.setdefault((head.kind, head.dim_out, head.dtype), []).append(head)
     return tuple(
         _spread(members)
-        for _, members in sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1]))
+        for _, members in sorted(groups.items(), key=_by_kind_and_width)
         if len(members) > 1
     )
+
+
+def _by_kind_and_width(group: tuple[tuple[str, int, str], list[Head]]) -> tuple[str, int, str]:
+    (kind, dim_out, dtype), _ = group
+    return kind, -dim_out, dtype
 
 
 def _spread(members: list[Head]) -> SeedSpread:
@@ -189,6 +198,7 @@ def _spread(members: list[Head]) -> SeedSpread:
     return SeedSpread(
         kind=members[0].kind,
         dim_out=members[0].dim_out,
+        dtype=members[0].dtype,
         factor=members[0].factor,
         seeds=len(members),
         mean=statistics.fmean(accuracies),
@@ -203,10 +213,10 @@ def smallest_within(derived: Derived) -> HeadRow | None:
 
     All seeds of one map count together: the best of several draws would be a lucky one.
     """
-    groups: dict[tuple[str, int], list[HeadRow]] = {}
+    groups: dict[tuple[str, int, str], list[HeadRow]] = {}
     for row in derived.heads:
         if row.kind:
-            groups.setdefault((row.kind, row.dim_out), []).append(row)
+            groups.setdefault((row.kind, row.dim_out, row.dtype), []).append(row)
     sound = [rows[0] for rows in groups.values() if all(row.verdict == WITHIN for row in rows)]
     return min(sound, key=lambda row: row.dim_out, default=None)
 

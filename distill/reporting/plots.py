@@ -37,6 +37,7 @@ from distill.reporting.text import (
     percent,
     percent_interval,
     plain,
+    stored_kind,
     three_figures,
 )
 
@@ -61,11 +62,11 @@ def accuracy_plot(report: Report) -> str:
         parts.append(_full_line(full, y))
     if reaches_the_classes(report):
         parts.append(_classes_line(x(at_classes), report.classes, top))
-    kinds = list(dict.fromkeys(head.kind for head in mapped))
+    kinds = list(dict.fromkeys(_kind_of(head) for head in mapped))
     for number, kind in enumerate(kinds):
         beside = KIND_STEP * (number - (len(kinds) - 1) / 2)
-        parts.append(_kind([h for h in mapped if h.kind == kind], x, y, number, beside))
-    alone = len({(head.kind, head.factor) for head in mapped}) == len(mapped)
+        parts.append(_kind([h for h in mapped if _kind_of(h) == kind], x, y, number, beside))
+    alone = len({(_kind_of(head), head.factor) for head in mapped}) == len(mapped)
     hint = "bars and band: 95 % intervals" if alone else "a dot a seed; the line is their mean"
     parts.append(_legend(kinds, hint, full=full is not None))
     label = f"Accuracy of {len(mapped)} compressed heads against the compression factor"
@@ -111,6 +112,10 @@ def _factor_axis(x: Scale, factors: Sequence[float], report: Report, top: float)
     marks.append(text(middle, BOTTOM + 57, "compression of the features, d / k", "axis", "middle"))
     marks.append(text(RIGHT, top - 30, "k / (C − 1)", "axis", "end"))
     return marks
+
+
+def _kind_of(head: Head) -> str:
+    return stored_kind(head.kind, head.dtype)
 
 
 def _full_line(full: Head, y: Scale) -> str:

@@ -27,6 +27,7 @@ from distill.reporting.text import (
     plain,
     rounded,
     size,
+    stored_kind,
     three_figures,
 )
 
@@ -120,7 +121,7 @@ def seeds_table(derived: Derived) -> Table:
     )
     rows = tuple(
         (
-            plain(spread.kind),
+            plain(stored_kind(spread.kind, spread.dtype)),
             factor(spread.factor),
             count(spread.dim_out),
             count(spread.seeds),

@@ -41,6 +41,11 @@ def teacher(name: str) -> str:
     return plain(f"{family}/{PurePath(place).name}" if local else name) or "imported features"
 
 
+def stored_kind(kind: str, dtype: str) -> str:
+    """A kind of map, and the type its rows are stored in where that is not the usual one."""
+    return kind if dtype == "float32" else f"{kind}, {dtype}"
+
+
 def percent(share: float) -> str:
     """0.9753 -> 97.5."""
     return f"{100 * share:.1f}"

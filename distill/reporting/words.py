@@ -7,7 +7,14 @@ Sentences are plain text; whoever writes them into a format escapes them there.
 from collections.abc import Iterator
 
 from distill.findings import Head, Report, Student
-from distill.reporting.derived import REFERENCE, UNDECIDED, Derived, HeadRow, smallest_within
+from distill.reporting.derived import (
+    REFERENCE,
+    STORED_BYTES,
+    UNDECIDED,
+    Derived,
+    HeadRow,
+    smallest_within,
+)
 from distill.reporting.layout import Words
 from distill.reporting.sweeps import recommendation
 from distill.reporting.text import (
@@ -116,11 +123,13 @@ def _compression(report: Report, derived: Derived) -> Iterator[str]:
 
 def _strongest(pairs: list[tuple[Head, HeadRow]]) -> str:
     head, row = min(pairs, key=lambda pair: pair[1].dim_out)
-    rivals = [other.test.accuracy for other, _ in pairs if other.dim_out == head.dim_out]
-    if len(rivals) > 1:
+    narrow = [other for other, _ in pairs if other.dim_out == head.dim_out]
+    rivals = [other.test.accuracy for other in narrow]
+    maps = len({(other.kind, other.seed) for other in narrow})  # one in two types is one
+    if maps > 1:
         return (
             f"At the strongest compression, k = {count(row.dim_out)} ({factor(row.factor)}), "
-            f"{percent(min(rivals))} to {percent(max(rivals))} % are left over {len(rivals)} maps."
+            f"{percent(min(rivals))} to {percent(max(rivals))} % are left over {maps} maps."
         )
     return (
         f"At the strongest compression, k = {count(row.dim_out)} ({factor(row.factor)}), "
@@ -269,13 +278,14 @@ def _lemma(report: Report) -> Iterator[str]:
 
 def _cost_of_the_map(report: Report, derived: Derived) -> str:
     dim, classes = derived.dim, report.classes
+    stored = STORED_BYTES[report.extracted.dtype] * dim
     return (
         f"A map of {count(dim)} × k and a head of k × {count(classes)} are one linear map and fold "
         f"into {count(dim * classes)} numbers. A classifier is therefore charged min(k (d + C), "
         f"d C) multiply-adds; keeping the two apart pays only below k* = d C / (d + C) = "
         f"{three_figures(derived.break_even)}. The factor itself is saved only where the k "
         f"numbers are stored or sent instead of the {count(dim)} "
-        f"({size(4 * dim)} an example), or where a student emits them directly."
+        f"({size(stored)} an example), or where a student emits them directly."
     )
 
 

@@ -181,6 +181,7 @@ def _train(
         train_rows=rows,
         converged=fitted.converged,
         seconds=perf_counter() - start,
+        dtype=task.splits["train"].spec.dtype,
     )
     head.save(folder / RECORD)
     return head, tested
