@@ -143,6 +143,19 @@ def test_geometry_of_a_map_is_what_a_plain_loop_measures() -> None:
     assert found.measure(rows) == (1.0, 0.0, 1.0)
 
 
+@pytest.mark.parametrize(("before", "after"), [(100, 0), (-100, 0), (90, 90), (-90, -90), (0, 90)])
+def test_geometry_is_the_same_where_float32_holds_no_squares(before: int, after: int) -> None:
+    rows, _ = cloud(300)
+    mapped = rows[:, :3].copy()
+    plain = geometry(np.arange(300), rows, neighbours=7, seed=0).measure(mapped)
+    scaled = geometry(np.arange(300), np.ldexp(rows, before), neighbours=7, seed=0)
+    mean, std, recall = scaled.measure(np.ldexp(mapped, after))
+    assert mean is not None
+    assert std is not None
+    back = 2.0 ** (2 * (before - after))
+    assert (mean * back, std * back, recall) == pytest.approx(plain)
+
+
 def test_geometry_of_equal_rows_and_of_one_row() -> None:
     equal = np.ones((20, 3), np.float32)
     mean, std, recall = geometry(np.arange(20), equal, neighbours=5, seed=0).measure(equal)

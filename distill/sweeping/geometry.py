@@ -18,6 +18,7 @@ from distill.neighbours import (
 SAMPLE = 1000  # rows among which neighbours are looked for
 QUERIES = 500
 PAIRS = 5000
+SAFE = (1e-12, 1e12)  # rows whose largest number lies beyond are scaled, exactly
 
 
 @final
@@ -26,7 +27,8 @@ class Geometry:
     """Distances and neighbours of sampled rows before any map."""
 
     sample: Int64[np.ndarray, " sample"]  # row numbers
-    rows: Float32[np.ndarray, "sample dim"]
+    rows: Float32[np.ndarray, "sample dim"]  # over 2^exponent, as all that is measured here
+    exponent: int
     first: Int64[np.ndarray, " pairs"]
     second: Int64[np.ndarray, " pairs"]
     before: Float32[np.ndarray, " pairs"]
@@ -43,13 +45,14 @@ class Geometry:
         """
         if self.neighbours < 1:
             return None, None, None
+        mapped, exponent = _safe(mapped)
         ids = np.arange(len(mapped))
         asked = ids[: len(self.truth.rows)]
         after = pair_distances(mapped, self.first, self.second)
         found = nearest_rows_faiss(mapped[asked], asked, mapped, ids, k=self.neighbours)
         recalled = hits(self.truth, distances_to(self.rows[asked], self.rows, found.rows))
         recall = float(recalled.mean()) if self.neighbours < len(mapped) - 1 else None
-        kept = ratios(self.before, after)
+        kept = np.ldexp(ratios(self.before, after), 2 * (exponent - self.exponent))
         if not len(kept):
             return None, None, recall
         return float(kept.mean()), float(kept.std()), recall
@@ -69,6 +72,7 @@ def geometry(
 ) -> Geometry:
     """Measure the rows as they are; ``sample`` are their numbers."""
     rng = np.random.default_rng(seed)
+    rows, exponent = _safe(rows)
     count = len(rows)
     neighbours = min(neighbours, count - 1)
     first = rng.integers(0, count, PAIRS)
@@ -78,9 +82,21 @@ def geometry(
     return Geometry(
         sample=sample,
         rows=rows,
+        exponent=exponent,
         first=first,
         second=second,
         before=pair_distances(rows, first, second),
         truth=nearest_rows_faiss(rows[asked], asked, rows, ids, k=max(neighbours, 1)),
         neighbours=neighbours,
     )
+
+
+def _safe(
+    rows: Float32[np.ndarray, "sample dim"],
+) -> tuple[Float32[np.ndarray, "sample dim"], int]:
+    """Rows over a power of two, and its exponent, so that float32 holds their squared distances."""
+    largest = float(np.abs(rows).max())
+    if largest == 0 or SAFE[0] < largest < SAFE[1]:
+        return rows, 0
+    exponent = int(np.frexp(largest)[1])
+    return np.ldexp(rows, -exponent), exponent
