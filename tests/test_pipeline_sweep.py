@@ -114,6 +114,34 @@ def test_project_auto_of_one_kind_or_tolerance(run: Path, call: Command) -> None
     assert Sweep.load(run / "sweep.json").tolerance == 0.9
 
 
+@pytest.mark.parametrize(
+    ("table", "name", "stands"),
+    [
+        ('[sweep]\nshipped = "embedding"\n', "shipped", "embedding"),
+        ("[sweep]\nseeds = 3\n", "seeds", 3),
+        ("[head]\nl2 = [0.01]\n", "l2", (0.01,)),
+    ],
+)
+def test_project_auto_goes_by_the_settings_that_stand(
+    run: Path, tmp_path: Path, call: Command, table: str, name: str, stands: object
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(table)
+    words = ("project", "--factor", "auto", "--tolerance", "0.04", "--config", file, "--quiet")
+    code, _, err = call(*words, "--run", run)
+    assert code == 0, err
+    assert getattr(Sweep.load(run / "sweep.json"), name) == stands
+
+
+def test_project_auto_takes_no_kind_that_is_not_asked_for(
+    run: Path, tmp_path: Path, call: Command
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('[sweep]\nkinds = ["gaussian"]\ntolerance = 0.04\n')
+    words = ("project", "--factor", "auto", "--run", run, "--config", file)
+    refused(call(*words), "no factor of any map is recommended")
+
+
 def test_project_auto_sweeps_first_where_nothing_was_swept(run: Path, call: Command) -> None:
     (run / "sweep.json").unlink()
     shutil.rmtree(run / "sweep")

@@ -17,6 +17,7 @@ from distill.pipeline.building import BESIDE, projected_width, the_device, the_t
 from distill.pipeline.mapping import store_name
 from distill.pipeline.opening import Opened, peek, told
 from distill.pipeline.projecting import is_projected
+from distill.pipeline.sweeping import covers
 from distill.pipeline.teaching import the_projection
 from distill.runs import DEFAULT_RUN, POOL, VIEWS, recall
 
@@ -289,7 +290,7 @@ def _sweep(sight: _Sight) -> PlannedStage:
     import numpy as np
 
     from distill.pipeline.building import feature_stores
-    from distill.stages.sweep import fingerprint_of, scope
+    from distill.stages.sweep import scope
     from distill.sweeping.folds import FOLDS
     from students import fit_path
 
@@ -318,10 +319,7 @@ def _sweep(sight: _Sight) -> PlannedStage:
         stage="sweep",
         what=f"{cells} cells: {len(found.dims)} kinds of map, {len(wanted)} widths of them and "
         f"the full one, {settings.seeds} seeds",
-        done=swept is not None
-        and swept.fingerprint == fingerprint_of(stores, settings, head)
-        and swept.seeds >= settings.seeds
-        and {(one.kind, one.dim_out) for one in swept.maps} >= wanted,
+        done=swept is not None and covers(swept, Opened(sight.run, sight.config)),
         seconds=settings.seeds * share * max(0.0, sum(each)),
         bytes=cells * CELL + 8 * dim * (dim + found.classes) * (1 + settings.seeds),
     )

@@ -77,7 +77,7 @@ def automatic(opened: Opened, kind: str | None, *, progress: Progress) -> Recomm
             opened = Opened(opened.run, opened.config.model_copy(update={"sweep": swept}))
     found = finished_sweep(opened, progress)
     settings = opened.config.sweep
-    if found is None or found.tolerance != settings.tolerance or not _of(found, kind):
+    if found is None or not _answers(found, opened, kind):
         found = sweep_all(opened, progress=progress)
     chosen = next(iter(_of(found, kind)), None)
     if chosen is None:
@@ -89,6 +89,30 @@ def automatic(opened: Opened, kind: str | None, *, progress: Progress) -> Recomm
             "--shipped embedding if the k numbers are what is stored or sent, or name a --factor"
         )
     return chosen
+
+
+def covers(found: Sweep, opened: Opened) -> bool:
+    """Whether a sweep has every cell that the settings ask for, of the same heads and features."""
+    from distill.stages.sweep import fingerprint_of, scope
+
+    stores, config = feature_stores(opened.run), opened.config
+    dims = scope(stores, config.sweep).dims
+    wanted = {(kind, k) for kind, those in dims.items() for k in those}
+    return (
+        found.fingerprint == fingerprint_of(stores, config.sweep, config.head)
+        and found.seeds >= config.sweep.seeds
+        and {(one.kind, one.dim_out) for one in found.maps} >= wanted
+    )
+
+
+def _answers(found: Sweep, opened: Opened, kind: str | None) -> bool:
+    """Whether a sweep's recommendation is the one that the settings ask for."""
+    settings = opened.config.sweep
+    if (found.tolerance, found.shipped) != (settings.tolerance, settings.shipped):
+        return False
+    if kind is None and not {one.kind for one in found.maps} <= set(settings.kinds):
+        return False  # the best of all is one of those that are named
+    return covers(found, opened) and bool(_of(found, kind))
 
 
 def _of(found: Sweep, kind: str | None) -> list[Recommended]:
