@@ -63,7 +63,8 @@ def participation(rows: Float32[np.ndarray, "rows dim"]) -> float:
     centred = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred /= np.abs(centred).max()
     gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
-    return float(np.trace(gram, dtype=np.float64) ** 2 / np.sum(gram**2, dtype=np.float64))
+    ratio = np.trace(gram, dtype=np.float64) ** 2 / np.sum(gram**2, dtype=np.float64)
+    return max(1.0, float(ratio))  # rounding takes rows on a line below it
 
 
 def mean_limits(std: float, shared: Overlap) -> tuple[float, float]:

@@ -41,6 +41,13 @@ def test_participation_is_the_projections_own(shape: tuple[int, int]) -> None:
     assert limits.participation(rows) == pytest.approx(participation_ratio(rows), rel=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_participation_of_rows_on_a_line_is_no_less_than_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    along, direction = rng.standard_normal((300, 1)), rng.standard_normal((1, 16))
+    assert 1.0 <= limits.participation((along @ direction).astype(np.float32)) < 1.00001
+
+
 def test_limits_of_the_mean_by_hand() -> None:
     # std 0.125 (k = 128), ||A|| = 0.1: 0.0125 sqrt(20) = 0.05590, and 0.015625 * 0.1 * 10 above
     low, high = mean_limits(0.125, Overlap(second=0.01, fourth=0.0))
