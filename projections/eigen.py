@@ -7,6 +7,7 @@ itself how good it is; where it is not good enough soon, LAPACK does the work.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import scipy.linalg
@@ -39,10 +40,7 @@ def leading_eigen(symmetric: Float64[np.ndarray, "dim dim"], count: int) -> Eige
     if dim >= LEAST_DIM and count * FEW <= dim:
         found = _lanczos(symmetric, count)
     if found is None:
-        values, vectors = scipy.linalg.eigh(
-            symmetric, subset_by_index=None if 2 * count > dim else (dim - count, dim - 1)
-        )
-        found = values[::-1][:count], vectors[:, ::-1][:, :count]
+        found = _lapack(symmetric, count)
     values, vectors = found
     return np.maximum(values, 0.0), oriented(vectors)
 
@@ -114,6 +112,19 @@ def residual_directions(
     left = loaded - shared @ guess
     values, vectors = leading_eigen((left + left.T) / 2, count)
     return values, vectors - known @ (guess @ vectors)
+
+
+def _lapack(symmetric: Float64[np.ndarray, "dim dim"], count: int) -> Eigen:
+    """The largest alone where they are few; all of them where LAPACK does not find those."""
+    dim = len(symmetric)
+    if 2 * count <= dim:
+        # of eigenvalues that are equal but for rounding it may say too few, or that it failed
+        with suppress(scipy.linalg.LinAlgError):
+            values, vectors = scipy.linalg.eigh(symmetric, subset_by_index=(dim - count, dim - 1))
+            if len(values) == count:
+                return values[::-1], vectors[:, ::-1]
+    values, vectors = scipy.linalg.eigh(symmetric)
+    return values[::-1][:count], vectors[:, ::-1][:, :count]
 
 
 def _lanczos(symmetric: Float64[np.ndarray, "dim dim"], count: int) -> Eigen | None:
