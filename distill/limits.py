@@ -10,7 +10,9 @@ Gaussian maps is std² ||A||², and its tails are those of a weighted sum of chi
     -std ||A|| sqrt(2t) <= mean ratio - 1 <= std ||A|| sqrt(2t) + std² ||A|| t.
 
 ||A||² is the mean squared cosine between two differences, 1 / PR for plain clouds of points.
-An orthonormal map strays less than a Gaussian of the same ``std``, so the limits hold for it too.
+An orthonormal map strays upwards no more than a Gaussian of the same ``std``. Downwards a pair's
+ratio has the longer tail of a Beta number, d/k Beta(k/2, (d-k)/2), the more so the nearer k is to
+d: the lowest limit is its quantile where that is lower.
 """
 
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ OUTLIERS = 0.01  # ... so more than 1 % of all do with probability 2e-3 at most 
 # How many of its own spreads (over maps) the variance may lie above: a polynomial of degree 4 in
 # normal numbers, longer in the tail the fewer they are. Settled with benchmarks/false_alarms.py.
 SPREADS, LONGER = 8.0, 32.0
+ROOM = 1e-6  # between 2 and std² k, below which a map's tails are a Gaussian's
 ROUNDING = {"float32": 1e-4, "float16": 1e-2}  # of ratios, where rows lie far from the origin
 
 
@@ -67,12 +70,12 @@ def participation(rows: Float32[np.ndarray, "rows dim"]) -> float:
     return max(1.0, float(ratio))  # rounding takes rows on a line below it
 
 
-def mean_limits(std: float, shared: Overlap) -> tuple[float, float]:
+def mean_limits(std: float, dim_out: int, shared: Overlap) -> tuple[float, float]:
     """Between which the mean ratio of a sound map lies."""
     size = np.sqrt(shared.second)
     within = std * size * np.sqrt(2 * T)
     # with few directions the first bound falls below zero; no mean strays as far as one pair can
-    low = max(float(1 - within), _lowest(std**2 * T))
+    low = max(float(1 - within), _lowest(std, dim_out, T))
     return low, float(1 + within + std**2 * size * T)
 
 
@@ -86,15 +89,32 @@ def std_limit(std: float, dim_out: int, shared: Overlap) -> float:
     return float(std * np.sqrt(1 + (SPREADS + LONGER / dim_out) * stray))
 
 
-def outlier_limits(std: float) -> tuple[float, float]:
+def outlier_limits(std: float, dim_out: int) -> tuple[float, float]:
     """Between which the ratio of any one pair lies, but for one in 50,000."""
-    return _lowest(std**2 * OUTLIER_T), float(1 + std * np.sqrt(2 * OUTLIER_T) + std**2 * OUTLIER_T)
+    low = _lowest(std, dim_out, OUTLIER_T)
+    return low, float(1 + std * np.sqrt(2 * OUTLIER_T) + std**2 * OUTLIER_T)
 
 
-def _lowest(exponent: float) -> float:
-    """Solve x - 1 - ln(x) = ``exponent`` for x in (0, 1]; P(chi²_k / k <= x) <= exp(-k/2 of that).
+def _lowest(std: float, dim_out: int, t: float) -> float:
+    """Below which one pair's ratio lies with probability exp(-t) at most.
 
     Never 0, so a map that loses everything is found out at any width.
+    """
+    from scipy.special import betaincinv
+
+    low = _lowest_chi_squared(std**2 * t)
+    room = 2 - std**2 * dim_out  # none for a Gaussian map
+    if std == 0 or room < ROOM:
+        return low
+    dim_in = 2 * dim_out * (1 + std**2) / room  # of the orthonormal map that has this spread
+    share = float(betaincinv(dim_out / 2, (dim_in - dim_out) / 2, np.exp(-t)))
+    return min(low, share * dim_in / dim_out)
+
+
+def _lowest_chi_squared(exponent: float) -> float:
+    """Solve x - 1 - ln(x) = ``exponent`` for x in (0, 1].
+
+    P(chi²_k / k <= x) <= exp(-k/2 of that).
     """
     low, high = -2.0 - exponent, 0.0  # of ln(x)
     for _ in range(60):
@@ -114,12 +134,12 @@ def check_ratios(
     rounding: float,
 ) -> tuple[Check, ...]:
     """Every check of a map whose ``std`` is known: random pairs, then pairs of true neighbours."""
-    low, high = outlier_limits(std)
+    low, high = outlier_limits(std, dim_out)
     low, high = low * (1 - rounding), high * (1 + rounding)
     outside = float(np.mean((ratios < low) | (ratios > high)))
     limit = std_limit(std, dim_out, shared) + rounding
     return (
-        _mean("scale", "mean ratio", ratios, mean_limits(std, shared), rounding),
+        _mean("scale", "mean ratio", ratios, mean_limits(std, dim_out, shared), rounding),
         Check(
             name="spread",
             passed=bool(ratios.std() <= limit),
@@ -135,7 +155,7 @@ def check_ratios(
             "neighbours",
             "mean ratio of true neighbours",
             near,
-            mean_limits(std, near_shared),
+            mean_limits(std, dim_out, near_shared),
             rounding,
         ),
     )

@@ -6,7 +6,8 @@ from scipy import stats
 
 from distill import limits
 from distill.limits import Overlap, check_ratios, check_recall, mean_limits, overlap, std_limit
-from projections import participation_ratio
+from projections import make_projection, participation_ratio
+from projections.bound import orthonormal_ratio_std
 
 PLANE = np.array([[1, 0], [0, 2], [3, 3]], np.float32)  # squared cosines 0, 1/2, 1/2
 
@@ -50,14 +51,14 @@ def test_participation_of_rows_on_a_line_is_no_less_than_one(seed: int) -> None:
 
 def test_limits_of_the_mean_by_hand() -> None:
     # std 0.125 (k = 128), ||A|| = 0.1: 0.0125 sqrt(20) = 0.05590, and 0.015625 * 0.1 * 10 above
-    low, high = mean_limits(0.125, Overlap(second=0.01, fourth=0.0))
+    low, high = mean_limits(0.125, 128, Overlap(second=0.01, fourth=0.0))
     assert low == pytest.approx(1 - 0.05590, abs=1e-5)
     assert high == pytest.approx(1 + 0.05590 + 0.015625, abs=1e-5)
 
 
 def test_limits_of_one_direction_are_those_of_a_chi_squared_number() -> None:
     for k in (1, 2, 8, 64):
-        low, high = mean_limits(np.sqrt(2 / k), Overlap(second=1.0, fourth=1.0))
+        low, high = mean_limits(np.sqrt(2 / k), k, Overlap(second=1.0, fourth=1.0))
         outside = stats.chi2.cdf(k * low, k) + stats.chi2.sf(k * high, k)
         assert 0 < outside < 2 * np.exp(-limits.T), k
         assert low > 0, "a map that loses everything must not pass"
@@ -65,13 +66,40 @@ def test_limits_of_one_direction_are_those_of_a_chi_squared_number() -> None:
 
 def test_a_pair_lies_outside_the_outlier_limits_as_rarely_as_promised() -> None:
     for k in (1, 2, 8, 64, 1024):
-        low, high = limits.outlier_limits(np.sqrt(2 / k))
+        low, high = limits.outlier_limits(np.sqrt(2 / k), k)
         outside = stats.chi2.cdf(k * low, k) + stats.chi2.sf(k * high, k)
         assert 0 < outside < 2e-5 < 2e-3 * limits.OUTLIERS * 1.05, k
 
 
+@pytest.mark.parametrize(
+    ("d", "k"), [(2, 1), (3, 2), (4, 3), (8, 4), (8, 7), (64, 32), (64, 60), (2048, 128)]
+)
+def test_a_pair_under_an_orthonormal_map_lies_outside_as_rarely(d: int, k: int) -> None:
+    low, high = limits.outlier_limits(orthonormal_ratio_std(d, k), k)
+    ratio = stats.beta(k / 2, (d - k) / 2, scale=d / k)
+    assert low > 0
+    assert ratio.cdf(low) + ratio.sf(high) < 2.1e-5
+
+
+@pytest.mark.parametrize(("d", "k"), [(2, 1), (4, 3), (8, 7)])
+def test_sound_orthonormal_maps_of_few_dimensions_pass(d: int, k: int) -> None:
+    std = orthonormal_ratio_std(d, k)
+    for seed in range(20):
+        rows = np.random.default_rng(seed).standard_normal((2000, d)).astype(np.float32)
+        matrix = make_projection("orthogonal", dim_in=d, dim_out=k, seed=seed).matrix
+        before, after = (
+            np.square(found, dtype=np.float64).sum(axis=1) for found in (rows, rows @ matrix)
+        )
+        shared = overlap(rows[:500], pairs=len(rows))
+        checks = check_ratios(
+            after / before, after[:500] / before[:500],
+            std=std, dim_out=k, shared=shared, near_shared=shared, rounding=1e-4,
+        )  # fmt: skip
+        assert all(check.passed for check in checks), checks
+
+
 def test_a_map_that_turns_only_has_no_room() -> None:
-    assert mean_limits(0.0, Overlap(second=0.5, fourth=0.5)) == pytest.approx((1.0, 1.0))
+    assert mean_limits(0.0, 9, Overlap(second=0.5, fourth=0.5)) == pytest.approx((1.0, 1.0))
     assert std_limit(0.0, 9, Overlap(second=0.5, fourth=0.5)) == 0.0
 
 
