@@ -322,6 +322,21 @@ def test_what_is_left_out_is_said_where_nothing_is_left(run: Path, call: Command
     refused(call(*words), "full")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_map_stays_beside_the_rows_that_it_made(run: Path, call: Command, dtype: str) -> None:
+    words = ("project", "--run", run, "--kind", "head-svd", "--factor", "4", "--quiet")
+    assert call("train-head", "--run", run, "--l2", "0.1", "--quiet")[0] == 0
+    assert call(*words, "--dtype", dtype)[0] == 0
+    kept = {file: file.read_bytes() for file in run.glob("projected/*.map/*")}
+    assert kept
+    assert call("train-head", "--run", run, "--l2", "0.001", "--quiet")[0] == 0
+    refused(call(*words), "another head-svd map", "delete it")
+    assert {file: file.read_bytes() for file in run.glob("projected/*.map/*")} == kept
+    for store in run.glob("projected/head-svd*.zarr"):
+        shutil.rmtree(store)
+    assert call(*words)[0] == 0
+
+
 def test_a_dry_run_of_project_knows_maps_of_something_else(run: Path, call: Command) -> None:
     """A learned map depends on the penalties too: with others, other rows would be asked for."""
     words = ("project", "--run", run, "--kind", "learned", "--factor", "4")

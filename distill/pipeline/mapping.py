@@ -74,6 +74,7 @@ def maps_for(
     missing = [k for k in dims if k not in found]
     for projection in _computed(opened, train, kind, missing, max(dims), seed) if missing else ():
         folder = folders[projection.dim_out]
+        _check_stores(opened.run, folder.stem, projection)
         save_projection(folder / MAP, projection)
         digest = str(projection.describe()["digest"])
         remember(folder / MADE, MapMade(digest=digest), made_from=made_from)
@@ -111,6 +112,27 @@ def _kept(folder: Path, made_from: str) -> "Projection | None":
     except ProjectionError:  # lost or damaged: it is computed again
         return None
     return projection if projection.describe().get("digest") == made.digest else None
+
+
+def _check_stores(run: Run, name: str, projection: "Projection") -> None:
+    """``UserError`` where finished rows of another map have this name: theirs stays beside them."""
+    from stores import StoreError, open_splits
+
+    digest = projection.describe()["digest"]
+    for path in (run.projected(name), run.projected(f"{name}-float16")):
+        if not path.is_dir():
+            continue
+        try:
+            made = [
+                store.spec.made_by.get("projection", {}) for store in open_splits(path).values()
+            ]
+        except StoreError:  # begun only: whoever goes on with it will see
+            continue
+        if any(one.get("digest") != digest for one in made):
+            raise UserError(
+                f"{path} was made by another {projection.kind} map, of other features, settings or "
+                "another full head; delete it to make it anew"
+            )
 
 
 def _origin(opened: Opened, train: "FeatureStore", kind: str, seed: int) -> str:
