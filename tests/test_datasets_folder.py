@@ -1,17 +1,20 @@
 """Image folders: what is found, what is refused, what an unreadable image does."""
 
+import io
 import pickle
 import re
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from distill.config import DataConfig
 from distill.datasets import BadInputError, DataError, Dataset, load_dataset
 from distill.datasets.folder import _listed
+from distill.datasets.images import open_image
 
 
 def picture(path: Path, grey: int = 100, size: tuple[int, int] = (6, 4)) -> None:
@@ -169,6 +172,42 @@ def test_a_camera_on_its_side_is_put_upright(tmp_path: Path) -> None:
     splits = load(tmp_path).splits.values()
     image = next(s.inputs[int(np.flatnonzero(s.ids == 0)[0])] for s in splits if 0 in s.ids)
     assert image.size == (3, 8)
+
+
+@pytest.mark.parametrize("mark", range(1, 9))
+def test_every_orientation_mark_is_applied_as_pillow_applies_it(mark: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4, 7, 3), dtype=np.uint8)
+    held = marked(Image.fromarray(noise), mark)
+    with Image.open(io.BytesIO(held)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(np.asarray(open_image(held, "x.png")), expected)
+
+
+def test_metadata_of_a_wrong_kind_keep_no_picture_from_being_turned() -> None:
+    """A resolution that is text, as some cameras write it: Pillow cannot write it again."""
+    fields = [(0x0112, 3, 1, b"\0\6\0\0"), (0x011A, 2, 4, b"abc\0")]
+    entries = b"".join(struct.pack(">HHI", *head) + value for *head, value in fields)
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, len(fields)) + entries + b"\0\0\0\0"
+    held = io.BytesIO()
+    Image.new("RGB", (8, 3)).save(held, "JPEG", exif=exif)
+    assert open_image(held.getvalue(), "x.jpg").size == (3, 8)
+
+
+def test_a_damaged_tiff_is_named_whatever_its_decoder_says() -> None:
+    held = io.BytesIO()
+    Image.new("RGB", (8, 3)).save(held, "TIFF")
+    content = bytearray(held.getvalue())
+    at = content.index(struct.pack("<HHI", 273, 4, 1))  # where the pixels begin: no longer a number
+    content[at + 2] = 7
+    with pytest.raises(BadInputError, match=r"x\.tif: unreadable image"):
+        open_image(bytes(content), "x.tif")
+
+
+def marked(image: Image.Image, mark: int) -> bytes:
+    exif, held = image.getexif(), io.BytesIO()
+    exif[0x0112] = mark
+    image.save(held, "PNG", exif=exif)
+    return held.getvalue()
 
 
 def _file(root: Path) -> str:
