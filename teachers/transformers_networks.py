@@ -205,12 +205,13 @@ def _with_classifier(request: Request, config: Any) -> tuple[nn.Module, nn.Linea
     """A sequence classifier's encoder, and its classifier if that reads the pooler's output."""
     from transformers import AutoModelForSequenceClassification
 
-    whole = AutoModelForSequenceClassification.from_pretrained(
-        request.name, config=config, **precision()
-    ).eval()
-    network: nn.Module = whole.base_model
+    whole, info = AutoModelForSequenceClassification.from_pretrained(
+        request.name, config=config, output_loading_info=True, **precision()
+    )
+    network: nn.Module = whole.eval().base_model
     head = getattr(whole, "classifier", None)
-    if not isinstance(head, nn.Linear) or getattr(network, "pooler", None) is None:
+    plain = isinstance(head, nn.Linear) and getattr(network, "pooler", None) is not None
+    if not plain or info["missing_keys"]:  # what the file lacks would be random: refused there
         return _pretrained(request, config, keep_pooler=True), None
     probe = torch.tensor([[1, 2, 3, 4], [4, 3, 2, 1]])
     with torch.inference_mode():

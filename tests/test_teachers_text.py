@@ -1,5 +1,6 @@
 """Text teachers: tiny transformers networks from local folders."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,16 @@ def test_a_pooler_that_the_weights_lack_is_not_made_up(tmp_path: Path) -> None:
     teacher, other = (text_teacher(tmp_path, seed=seed) for seed in (0, 1))
     assert not any("pooler" in key for key in teacher.module.state_dict())
     assert teacher.card.weights == other.card.weights
+    with pytest.raises(WeightsError, match="hold no pooler; use pooling mean or cls"):
+        text_teacher(tmp_path, pooling="pooler")
+
+
+def test_a_classifier_that_the_weights_lack_is_not_made_up(tmp_path: Path) -> None:
+    """A config may still name the classifier that its weights were cut from."""
+    bert_folder(tmp_path, kind="BertForMaskedLM")  # saved without pooler and classifier
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["architectures"] = ["BertForSequenceClassification"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsError, match="hold no pooler; use pooling mean or cls"):
         text_teacher(tmp_path, pooling="pooler")
 
