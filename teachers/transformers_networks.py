@@ -23,6 +23,8 @@ from teachers.pooling import Pooling
 from teachers.text import PrepareTexts, describe_tokenizer
 from teachers.weights import State, load_state, read_state
 
+PREFIX = ("cls_token", "distillation_token", "register_tokens")  # parameters (1, tokens, dim)
+
 
 @dataclass(frozen=True)
 class ReadHidden:
@@ -60,14 +62,13 @@ def build(request: Request) -> Built:
             _image_side(request) if image else _text_side(request, config, network)
         )
     pooled = request.pooling == "pooler" and not request.layer
-    prefix = int(any(key.endswith("cls_token") for key, _ in network.named_parameters()))
     return Built(
         network=network,
         modality="image" if image else "text",
         prepare=prepare,
         preprocessing=preprocessing,
         call=ReadHidden(pooled),
-        pooling=Pooling(kind=request.pooling, prefix=prefix if image else 0),
+        pooling=Pooling(kind=request.pooling, prefix=_prefix(network) if image else 0),
         head=head,
         labels=_labels(config) if head is not None else (),
         notes=notes,
@@ -131,6 +132,12 @@ def _reads_images(config: Any) -> bool:
     from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
 
     return type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+
+
+def _prefix(network: nn.Module) -> int:
+    """How many tokens stand before those of the patches: a row each of what is learned for them."""
+    named = dict(network.named_parameters())
+    return sum(p.shape[-2] for name, p in named.items() if name.endswith(PREFIX))
 
 
 def _network(request: Request, config: Any) -> tuple[nn.Module, nn.Linear | None]:

@@ -291,3 +291,48 @@ def test_image_encoders_of_transformers_go_through_their_processor(tmp_path: Pat
     np.testing.assert_allclose(teacher.embed(prepared).features, expected.numpy(), atol=1e-5)
     with pytest.raises(TeacherError, match="leave --image-size out"):
         text_teacher(tmp_path, image_size=64)
+
+
+SMALL_VIT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "patch_size": 16,
+}
+
+
+def image_folder(folder: Path, network: Any) -> Path:
+    from transformers import ViTImageProcessor
+
+    network.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["registers", "distilled"])
+def test_the_mean_of_an_image_is_of_its_patches_alone(kind: str, tmp_path: Path) -> None:
+    """Neither registers nor a distillation token, which come between class token and patches."""
+    from PIL import Image
+    from transformers import (
+        DeiTConfig,
+        DeiTModel,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+    )
+
+    made: Any = (
+        Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SMALL_VIT, num_register_tokens=3))
+        if kind == "registers"
+        else DeiTModel(DeiTConfig(**SMALL_VIT))
+    )
+    teacher = text_teacher(image_folder(tmp_path, made))
+    noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    prepared = teacher.prepare([Image.fromarray(pixels) for pixels in noise])
+    network: Any = teacher.module.network
+    with torch.inference_mode():
+        patches = network(**prepared).last_hidden_state[:, -4:]
+    np.testing.assert_allclose(
+        teacher.embed(prepared).features, patches.mean(dim=1).numpy(), atol=1e-5
+    )
