@@ -58,6 +58,8 @@ def build(request: Request) -> Built:
         config = _config(request)
         image = _reads_images(config)
         network, head = _network(request, config)
+        if image:
+            _check_reads_pixels(name, network)
         prepare, preprocessing, notes = (
             _image_side(request) if image else _text_side(request, config, network)
         )
@@ -132,6 +134,15 @@ def _reads_images(config: Any) -> bool:
     from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
 
     return type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+
+
+def _check_reads_pixels(name: str, network: Any) -> None:
+    """Refuse what tells classes of images in another form only, and is read here as it is."""
+    if network.main_input_name != "pixel_values":
+        raise TeacherError(
+            f"{name} does not read images alone: it wants {network.main_input_name}; take the "
+            "network of its images, from timm if there"
+        )
 
 
 def _prefix(network: nn.Module) -> int:

@@ -336,3 +336,13 @@ def test_the_mean_of_an_image_is_of_its_patches_alone(kind: str, tmp_path: Path)
     np.testing.assert_allclose(
         teacher.embed(prepared).features, patches.mean(dim=1).numpy(), atol=1e-5
     )
+
+
+def test_a_network_of_images_and_texts_is_refused(tmp_path: Path) -> None:
+    from transformers import CLIPConfig, CLIPModel
+
+    text = {name: SMALL_VIT[name] for name in list(SMALL_VIT)[:4]} | {"vocab_size": 30}
+    config = CLIPConfig(text_config=text, vision_config=SMALL_VIT)
+    image_folder(tmp_path, CLIPModel(config))
+    with pytest.raises(TeacherError, match="does not read images alone: it wants input_ids"):
+        text_teacher(tmp_path)
