@@ -1,5 +1,6 @@
 """Parquet, CSV and JSON tables: columns, labels, splits, bad rows."""
 
+import gzip
 import io
 import json
 import pickle
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from distill.datasets import BadInputError
+from distill.datasets import BadInputError, DataError
 from tests.datasets_examples import cache, load, rows_by_id, sentences, write_csv, write_parquet
 
 __all__ = ["cache"]
@@ -135,6 +136,19 @@ def test_the_separator_is_seen_in_the_header(tmp_path: Path, separator: str) -> 
     found = load(f"csv:{path}")
     assert found.classes == ("a", "b")
     assert rows_by_id(found)[3] == ("word 3", 1)
+
+
+def test_compressed_csv_reads_as_the_plain_file(tmp_path: Path) -> None:
+    lines = [f"word {row},{'ab'[row % 2]}" for row in range(20)]
+    plain = write_csv(tmp_path / "plain.csv", "text,label", lines)
+    (tmp_path / "packed").mkdir()
+    packed = tmp_path / "packed" / "a.csv.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    expected = rows_by_id(load(f"csv:{plain}"))
+    assert rows_by_id(load(f"csv:{packed}")) == rows_by_id(load(f"csv:{packed.parent}")) == expected
+    packed.write_bytes(plain.read_bytes())
+    with pytest.raises(DataError, match=r"a\.csv\.gz is no sound gzip file"):
+        load(f"csv:{packed}")
 
 
 def test_json_lines_and_lists_read_alike(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ The Arrow copy lies in the user's Hugging Face cache; nothing is written beside 
 
 import csv
 import glob
+import gzip
 import logging
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,11 +225,14 @@ def _csv_options(file: Path) -> dict[str, Any]:
     """Every column as text: labels and text stay as written ('007', 'NA'); '' is missing."""
     import datasets
 
+    opening = gzip.open if file.suffix.lower() == ".gz" else open
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with opening(file, "rt", encoding="utf-8-sig", newline="") as stream:
             line = stream.readline()
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text; save it as UTF-8") from error
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{file} is no sound gzip file: {first_line(error)}") from error
     delimiter = max(DELIMITERS, key=line.count)
     header = next(csv.reader([line], delimiter=delimiter), [])
     if not header or "" in header or len(set(header)) < len(header):
