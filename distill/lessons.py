@@ -12,7 +12,7 @@ from distill.errors import StageError
 from distill.runs import POOL, VIEWS
 from distill.stored import WINDOW, StoreRows, fits_in_memory, logits_of
 from stores import FeatureStore
-from students import FittedHead, in_memory, shuffled_order, top_logits, windowed_order
+from students import FittedHead, batched, in_memory, shuffled_order, top_logits, windowed_order
 from teachers import Prepare
 
 UNLABELLED = -1
@@ -213,8 +213,7 @@ class Material:
         (every,) = self._windowed(epoch, self.rows, seed)
         wanted = np.zeros(self.rows, dtype=bool)
         wanted[chosen] = True
-        kept = every[wanted[every]]
-        return [kept[start : start + batch_size] for start in range(0, len(kept), batch_size)]
+        return batched(every[wanted[every]], batch_size)
 
     def _windowed(self, epoch: int, batch_size: int, seed: int) -> list[Rows]:
         chunk = self.parts[0].targets.spec.chunk_rows

@@ -24,9 +24,9 @@ from students import (
     Classifier,
     Evaluation,
     Feed,
+    batched,
     evaluate_logits,
     forward_rows,
-    plain_order,
 )
 from students.nested import (
     Costs,
@@ -282,7 +282,7 @@ def calibration_of(feed: Feed, rows: int, *, seed: int, device: str) -> Batches:
     A last batch of one row joins its neighbour: BatchNorm cannot be measured on one.
     """
     chosen = np.random.default_rng([seed, 0x6E657374]).permutation(feed.rows)[:rows]
-    order = [chosen[places] for places in _joined(plain_order(len(chosen), BATCH))]
+    order = batched(chosen, BATCH)
     at = torch.device(device)
     return [({n: t.to(at) for n, t in batch.inputs.items()},) for batch in feed.batches(order)]
 
@@ -383,12 +383,6 @@ def digest_of(network: nn.Module) -> str:
         sha.update(f"{name}|{plain.dtype}|{tuple(plain.shape)}|".encode())
         sha.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
     return f"sha256:{sha.hexdigest()}"
-
-
-def _joined(batches: list[np.ndarray]) -> list[np.ndarray]:
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [np.concatenate(batches[-2:])]
-    return batches
 
 
 def _length(example: Any) -> int:

@@ -55,12 +55,8 @@ def plain_order(rows: int, size: int) -> list[Rows]:
 
 
 def shuffled_order(rows: int, size: int, *, seed: int, epoch: int) -> list[Rows]:
-    """All rows once, shuffled by seed and epoch; a last batch of one row joins its neighbour.
-
-    BatchNorm cannot be trained on one row.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(rows).astype(np.int64)
-    return _joined(_cut(order, size))
+    """All rows once, shuffled by seed and epoch, in batches."""
+    return batched(np.random.default_rng([seed, epoch]).permutation(rows).astype(np.int64), size)
 
 
 def windowed_order(
@@ -80,17 +76,22 @@ def windowed_order(
             for index in chunks[first : first + window]
         ]
         parts.append(rng.permutation(np.concatenate(spans)))
-    return _joined(_cut(np.concatenate(parts), size))
+    return batched(np.concatenate(parts), size)
+
+
+def batched(order: Int64[np.ndarray, " rows"], size: int) -> list[Rows]:
+    """Rows in this order, in batches; a last batch of one row joins its neighbour.
+
+    BatchNorm cannot be trained on one row.
+    """
+    batches = _cut(order, size)
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
 
 
 def _cut(order: Int64[np.ndarray, " rows"], size: int) -> list[Rows]:
     return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def _joined(batches: list[Rows]) -> list[Rows]:
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [np.concatenate(batches[-2:])]
-    return batches
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,16 @@ def test_an_order_holds_every_chosen_row_once_in_memory_and_from_disk(
         np.testing.assert_array_equal(take(batch).numpy(), whole[batch])
 
 
+@pytest.mark.parametrize("memory", [1 << 30, 0])
+def test_no_batch_of_an_order_is_a_single_row(
+    viewed: Lesson, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BatchNorm cannot be trained on one."""
+    monkeypatch.setattr("distill.stored.MEMORY", memory)
+    batches = of(viewed).order(1, batch_size=N - 1, seed=1)
+    assert [len(batch) for batch in batches] == [N]
+
+
 def test_the_pool_stands_behind_the_training_rows_without_labels(pooled: Lesson) -> None:
     found = of(pooled)
     assert found.rows == 3 * N + N
