@@ -187,6 +187,14 @@ def test_lines_of_text_are_told_apart_without_the_teacher(
     ]
 
 
+def test_a_line_ends_where_editors_end_it(text_student: Path, tmp_path: Path) -> None:
+    """Neither at a separator of Unicode in a text from the web, nor does a mark begin it."""
+    lines = ["the dog ran", "the cat\u2028sat\x0cthere", "the bird flew"]
+    (tmp_path / "lines.txt").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    found = say(text_student, str(tmp_path / "lines.txt"))
+    assert [prediction.input for prediction in found.predictions] == lines
+
+
 def test_a_file_that_is_not_text_is_refused(text_student: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
     path.write_bytes(b"\xff\xfe\xfa")

@@ -183,7 +183,8 @@ def _lines_of(text: str) -> list[str]:
         raise StageError(f"{text} is a folder; the student reads texts: name a file of lines")
     if file:
         try:
-            return path.read_text(encoding="utf-8").splitlines()
+            with path.open(encoding="utf-8-sig") as lines:  # a text may hold other separators
+                return [line.removesuffix("\n") for line in lines]
         except UnicodeDecodeError as error:
             raise BadInputError(f"{text} is not a text file: {error.reason}") from error
     if path.suffix.lower() in (*TABLES, ".txt") and not any(map(str.isspace, text)):
