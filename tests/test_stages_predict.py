@@ -125,6 +125,20 @@ def test_files_and_folders_of_images_are_named_in_order(
     assert all(1 / 3 <= prediction.probability <= 1 for prediction in found.predictions)
 
 
+def test_a_folder_is_listed_as_for_training(image_student: Path, tmp_path: Path) -> None:
+    """Links are followed; what a system leaves beside pictures is none of them."""
+    pictures(tmp_path / "elsewhere", 0)
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "b").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    for debris in ("._a.png", ".thumbnails/a.png", "__MACOSX/a.png"):
+        (tmp_path / "many" / debris).parent.mkdir(exist_ok=True)
+        (tmp_path / "many" / debris).write_bytes(b"no image")
+    found = say(image_student, str(tmp_path / "many"))
+    assert [Path(one.input).relative_to(tmp_path).as_posix() for one in found.predictions] == [
+        "many/b/0-red.png"
+    ]
+
+
 def test_the_answer_does_not_depend_on_the_batch(image_student: Path) -> None:
     predictor = load_predictor(image_student)
     images = list(dataset().splits["test"].inputs)

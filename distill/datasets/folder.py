@@ -123,8 +123,11 @@ def _no_classes(home: Path) -> str:
     return f"{home} holds {what}; put the images of each class into a folder named after it"
 
 
-def _images(folder: Path) -> Iterator[tuple[str, int]]:
-    """Path below ``folder`` and size in bytes of every image in it, at any depth."""
+def images_below(folder: Path) -> Iterator[tuple[str, int]]:
+    """Path below ``folder`` and size in bytes of every image in it, at any depth.
+
+    Hidden files and folders and archive debris are left out.
+    """
     seen: set[tuple[int, int]] = set()
     for home, folders, files in os.walk(folder, followlinks=True):
         about = Path(home).stat()
@@ -142,7 +145,7 @@ def _images(folder: Path) -> Iterator[tuple[str, int]]:
 
 def _unlabelled_part(home: Path, role: str) -> tuple[Part, str]:
     """Every image below a folder, sorted by name, and their digest."""
-    found = sorted(_images(home))
+    found = sorted(images_below(home))
     if not found:
         raise DataError(f"the {role} folder {home} holds no images ({' '.join(sorted(SUFFIXES))})")
     return _listed(home, found, None)
@@ -159,7 +162,7 @@ def _part(home: Path, role: str, *, classes: tuple[str, ...]) -> tuple[Part, str
             "remove these folders or add training examples"
         )
     for label, name in enumerate(classes):
-        found = sorted(_images(home / name)) if (home / name).is_dir() else []
+        found = sorted(images_below(home / name)) if (home / name).is_dir() else []
         if not found and role == "train":
             raise DataError(
                 f"the class folder {home / name} holds no images "

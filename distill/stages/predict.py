@@ -13,7 +13,8 @@ from typing import Any, final
 from distill.allocator import memory_kept
 from distill.config import DataConfig
 from distill.datasets import TABLES, BadInputError, open_table
-from distill.datasets.images import SUFFIXES, open_image
+from distill.datasets.folder import images_below
+from distill.datasets.images import open_image
 from distill.errors import StageError
 from distill.findings import Prediction, Predictions
 from distill.predictor import Predictor, load_predictor
@@ -110,8 +111,8 @@ def _told(name: str) -> str:
 def _image_files(name: str) -> Iterator[Closed]:
     path = Path(name)
     if path.is_dir():
-        files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        yield from ((str(file), partial(open_image, file, str(file))) for file in sorted(files))
+        files = sorted(path / name for name, _ in images_below(path))
+        yield from ((str(file), partial(open_image, file, str(file))) for file in files)
     elif path.is_file():
         yield name, partial(open_image, path, name)
     else:
