@@ -44,8 +44,9 @@ MOST_NAMED = 30
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's error, or its name where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """The first line of a library's error, with what follows its colon; else the error's name."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(part.strip() for part in lines[: 1 + lines[0].endswith(":")])[:200]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

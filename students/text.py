@@ -4,6 +4,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import torch
+from huggingface_hub import errors
 from torch import Tensor, nn
 
 from students.blueprint import Blueprint
@@ -15,6 +17,15 @@ SMALL = {  # unless the options say otherwise; transformers maps the names for o
     "num_attention_heads": 4,
     "intermediate_size": 512,
 }
+
+# what transformers raises for values that cannot be; newer versions check the config's by the hub's
+REFUSALS: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    KeyError,
+    NotImplementedError,
+    getattr(errors, "StrictDataclassError", ValueError),
+)
 
 
 class MeanOfTokens(nn.Module):
@@ -45,17 +56,35 @@ def text_body(blueprint: Blueprint) -> tuple[nn.Module, int]:
         raise StudentError(f"hf/{name} reads texts, but the data are {blueprint.modality}s")
     if blueprint.vocabulary < 1:
         raise StudentError(f"hf/{name} needs the size of the tokenizer's vocabulary")
-    config = _config(name, blueprint)
     try:
+        config = _config(name, blueprint)
         network = AutoModel.from_config(config)
-    except (ValueError, TypeError, KeyError) as error:
+    except UnknownStudentError:
+        raise
+    except REFUSALS as error:
         raise StudentError(
             f"hf/{name} cannot be built with the options {blueprint.options}: {first_line(error)}"
         ) from error
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # the mean is taken here; parameters never used would be counted
     types = "token_type_ids" in inspect.signature(network.forward).parameters
-    return MeanOfTokens(network.float(), types=types), int(config.hidden_size)
+    body = MeanOfTokens(network.float(), types=types)
+    _check_reads(body, blueprint)
+    return body, int(config.hidden_size)
+
+
+@torch.no_grad()
+def _check_reads(body: MeanOfTokens, blueprint: Blueprint) -> None:
+    """Refuse networks that transformers builds but that are no encoders of tokens."""
+    ids = torch.zeros(1, 2, dtype=torch.int64)
+    body.eval()
+    try:
+        body({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    except (*REFUSALS, AttributeError, RuntimeError, IndexError) as error:
+        raise StudentError(
+            f"{blueprint.name} is no encoder that reads tokens alone: {first_line(error)}"
+        ) from error
+    body.train()
 
 
 def _config(name: str, blueprint: Blueprint) -> Any:

@@ -27,7 +27,7 @@ def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
 
 
 def one_line(error: BaseException, *, most: int = 200) -> str:
-    """The first line of a foreign error, at most ``most`` characters of it."""
+    """The first line of a foreign error, with what follows its colon; ``most`` characters of it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    line = lines[0].strip()
+    line = " ".join(part.strip() for part in lines[: 1 + lines[0].endswith(":")])
     return line if len(line) <= most else line[: most - 1] + "…"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import errors
 from PIL import Image
 from torch import nn
 
@@ -23,6 +24,13 @@ from teachers.pooling import Pooling
 from teachers.text import PrepareTexts, describe_tokenizer
 from teachers.weights import State, load_state, read_state
 
+# what transformers raises for values that cannot be; newer versions check the config's by the hub's
+REFUSALS: tuple[type[Exception], ...] = (
+    ValueError,
+    KeyError,
+    TypeError,
+    getattr(errors, "StrictDataclassError", ValueError),
+)
 PREFIX = ("cls_token", "distillation_token", "register_tokens")  # parameters (1, tokens, dim)
 
 
@@ -107,7 +115,7 @@ def told(name: str) -> Iterator[None]:
             f"the weights of {name} are a pickle that holds more than tensors: not loaded, as "
             "that could run code; save them as .safetensors"
         ) from error
-    except (ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError) as error:
+    except (*REFUSALS, RuntimeError, ImportError, AttributeError) as error:
         raise TeacherError(f"transformers cannot build {name}: {one_line(error)}") from error
 
 

@@ -173,6 +173,26 @@ def test_an_unknown_name_is_told_with_what_is_near(changes: dict[str, Any], mess
             },
             "hf/bert cannot be built with the options",
         ),
+        (
+            {
+                "name": "hf/bert",
+                "modality": "text",
+                "vocabulary": 9,
+                "options": {"hidden_size": "x"},
+            },
+            "hf/bert cannot be built with the options.*hidden_size",
+        ),
+        (
+            {"name": "hf/funnel", "modality": "text", "vocabulary": 9, "options": {}},
+            "hf/funnel cannot be built with the options",
+        ),
+        *(
+            (
+                {"name": name, "modality": "text", "vocabulary": 9, "options": {}},
+                f"{name} is no encoder that reads tokens alone",
+            )
+            for name in ("hf/t5", "hf/vit")
+        ),
     ],
 )
 def test_what_a_constructor_refuses_is_one_line(changes: dict[str, Any], message: str) -> None:

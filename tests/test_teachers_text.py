@@ -267,6 +267,12 @@ def test_an_option_the_config_does_not_know_is_refused(folder: Path) -> None:
     assert text_teacher(folder, weights="random", options={"num_hidden_layers": 1}).card.dim == 16
 
 
+def test_an_option_of_a_wrong_kind_is_told_in_one_line(folder: Path) -> None:
+    with pytest.raises(TeacherError, match=r"cannot build .*num_hidden_layers") as caught:
+        text_teacher(folder, weights="random", options={"num_hidden_layers": "two"})
+    assert "\n" not in str(caught.value)
+
+
 def test_image_encoders_of_transformers_go_through_their_processor(tmp_path: Path) -> None:
     from PIL import Image
     from transformers import ViTConfig, ViTImageProcessor, ViTModel
