@@ -18,6 +18,7 @@ from students import (
     FittedHead,
     build,
     fresh_head,
+    positions_of,
     slice_embeddings,
 )
 
@@ -73,9 +74,21 @@ class Desk:
         width = self.blueprint.dim_out if dim_out is None else dim_out
         blueprint = replace(self.blueprint, dim_out=width)
         encoder = build(blueprint, weights=self.settings.weights, seed=self.settings.seed)
+        self._check_positions(encoder)
         if self.settings.embeddings == "teacher":
             slice_embeddings(encoder, self._embeddings())
         return encoder
+
+    def _check_positions(self, encoder: Encoder) -> None:
+        """Refuse a student that cannot read texts as long as its teacher reads them."""
+        cut = int(self.lesson.preprocessing.get("max_length", 0))
+        most, taken = positions_of(encoder.body)
+        if 0 < most < cut:
+            raise StageError(
+                f"{self.settings.name} has positions for {most} tokens, and its teacher reads "
+                f"{cut} of a text: build it with max_position_embeddings = {cut + taken} among the "
+                f"student's options, or extract with --max-length {most}"
+            )
 
     def _embeddings(self) -> Float32[np.ndarray, "tokens width"]:
         if self.settings.weights != "random":

@@ -68,6 +68,7 @@ from students.saved import SavedStudent, carried_head, load_student, read_card, 
 from students.sizing import AUTO, choose_student, multiply_adds
 from students.state import FitResult
 from students.steps import place
+from students.text import positions_of
 from students.training import fit
 from students.treatments import averaged_over_views, class_means, label_shrunk, top_logits
 from students.whitening import (
@@ -154,6 +155,7 @@ __all__ = [
     "place",
     "plain_order",
     "plain_settings",
+    "positions_of",
     "random_projector",
     "read_card",
     "read_tensors",

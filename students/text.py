@@ -18,6 +18,7 @@ SMALL = {  # unless the options say otherwise; transformers maps the names for o
     "intermediate_size": 512,
 }
 
+POSITIONS = ("position_embeddings", "wpe")  # tables of learned positions, by their names
 # what transformers raises for values that cannot be; newer versions check the config's by the hub's
 REFUSALS: tuple[type[Exception], ...] = (
     ValueError,
@@ -71,6 +72,18 @@ def text_body(blueprint: Blueprint) -> tuple[nn.Module, int]:
     body = MeanOfTokens(network.float(), types=types)
     _check_reads(body, blueprint)
     return body, int(config.hidden_size)
+
+
+def positions_of(body: nn.Module) -> tuple[int, int]:
+    """Tokens that a text student has learned positions for, and rows of their table taken before.
+
+    (0, 0) where any number may be read. RoBERTa's begin after its padding index.
+    """
+    for name, module in body.named_modules():
+        if name.endswith(POSITIONS) and isinstance(module, nn.Embedding):
+            taken = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - taken, taken
+    return 0, 0
 
 
 @torch.no_grad()

@@ -201,6 +201,14 @@ def test_lines_of_text_are_told_apart_without_the_teacher(
     ]
 
 
+def test_a_student_of_too_few_positions_is_refused(tmp_path: Path) -> None:
+    """It would fail at the first text that is longer than what it can read."""
+    teacher = load_teacher(f"hf/{bert_folder(tmp_path / 'bert')}", max_length=16)
+    options = {**TINY_BERT, "max_position_embeddings": 4}
+    with pytest.raises(StageError, match=r"positions for 4 tokens.*reads 16.*embeddings = 16"):
+        taught(tmp_path, dataset("text"), teacher, name="hf/bert", options=options)
+
+
 def test_a_line_ends_where_editors_end_it(text_student: Path, tmp_path: Path) -> None:
     """Neither at a separator of Unicode in a text from the web, nor does a mark begin it."""
     lines = ["the dog ran", "the cat\u2028sat\x0cthere", "the bird flew"]
