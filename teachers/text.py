@@ -38,7 +38,12 @@ class PrepareTexts:
             max_length=self.max_length,
             return_tensors="pt",
         )
-        return dict(told)
+        return dict(told) if told["input_ids"].numel() else self._nothing(len(inputs))
+
+    def _nothing(self, rows: int) -> Prepared:
+        """Empty texts, to which the tokenizer adds nothing: one token each, which is padding."""
+        one = {"padding": "max_length", "truncation": True, "max_length": 1}
+        return dict(self.tokenizer([""] * rows, return_tensors="pt", **one))
 
 
 def text_length(text: str | tuple[str, str]) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from teachers import NetworkTeacher, TeacherError, UnknownTeacherError, WeightsError, load_teacher
 from tests.teachers_examples import WORDS, bert_config, bert_folder, tokenizer
@@ -133,6 +134,22 @@ def test_an_inner_layer_of_an_encoder_is_tapped_under_the_mask(folder: Path) -> 
     hidden = out.hidden_states[1]
     expected = torch.stack([hidden[0, :4].mean(dim=0), hidden[1, :8].mean(dim=0)])
     np.testing.assert_allclose(teacher.embed(prepared).features, expected.numpy(), atol=1e-5)
+
+
+def test_empty_texts_alone_give_the_rows_that_they_give_among_others(tmp_path: Path) -> None:
+    """A tokenizer without marks of begin and end makes no token of them, as GPT's does."""
+    bert_folder(tmp_path)
+    words = tokenizer()
+    words.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
+    words.save_pretrained(tmp_path)
+    teacher = text_teacher(tmp_path)
+    alone = teacher.prepare(["", ""])
+    assert {tuple(tensor.shape) for tensor in alone.values()} == {(2, 1)}
+    assert all(tensor.dtype == torch.int64 for tensor in alone.values())
+    found = teacher.embed(alone).features
+    among = teacher.embed(teacher.prepare(["a cat", ""])).features
+    np.testing.assert_allclose(found, among[[1, 1]], atol=1e-5)
+    assert teacher.prepare([("", "")])["input_ids"].shape == (1, 1)
 
 
 def test_the_recorded_tokenizer_does_not_change_with_use(folder: Path) -> None:
