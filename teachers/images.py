@@ -79,6 +79,8 @@ def _checked(key: str, value: Any) -> Any:
         return _per_channel(key, value)
     if key == "crop_pct" and not (_number(value) and 0 < value <= 1):
         raise TeacherError(f"preprocessing crop_pct must be in (0, 1], got {value!r}")
+    if key == "resize_size" and not (isinstance(value, int) and value > 0):
+        raise TeacherError(f"preprocessing resize_size must be a number of pixels, got {value!r}")
     if key == "interpolation" and value not in INTERPOLATIONS:
         known = ", ".join(INTERPOLATIONS)
         raise TeacherError(f"preprocessing interpolation must be one of {known}, got {value!r}")

@@ -100,7 +100,7 @@ def _create(name: str, options: Mapping[str, Any], **more: Any) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some families overwrite one another's names
             network: nn.Module = timm.create_model(name, **options, **more)
-    except (TypeError, AssertionError, ValueError, NotImplementedError) as error:
+    except (TypeError, AssertionError, ValueError, LookupError, NotImplementedError) as error:
         told = ", ".join(f"{key}={value!r}" for key, value in options.items())
         reason = one_line(error) or type(error).__name__
         raise TeacherError(

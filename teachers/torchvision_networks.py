@@ -153,7 +153,7 @@ def _create(name: str, options: Mapping[str, Any], **more: Any) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "init_weights is slow" and the like
             network: nn.Module = builder(**{**extra, **options}, **more)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (TypeError, AssertionError, ValueError, NotImplementedError) as error:
         told = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
         reason = one_line(error)
         raise TeacherError(f"torchvision/{name} cannot be built with {told}: {reason}") from error

@@ -294,6 +294,7 @@ def test_an_unknown_name_is_told_with_the_nearest(name: str, message: str) -> No
     [
         ({"layer": "layer9"}, "the teacher has no layer 'layer9'; did you mean 'layer"),
         ({"options": {"pad": "same"}}, "timm/resnet10t cannot be built with pad='same'"),
+        ({"options": {"act_layer": "x"}}, "timm/resnet10t cannot be built with act_layer='x'"),
         ({"options": {"num_classes": 3}}, "option 'num_classes' is set by the tool"),
         ({"preprocessing": {"men": 0.5}}, "'men' is not a setting of this teacher's prepro"),
         ({"preprocessing": {"std": 0}}, "std must be one number or three above 0, got 0"),
@@ -309,6 +310,24 @@ def test_settings_that_cannot_be_are_told_in_one_line(
         load_teacher("timm/resnet10t", weights="random", image_size=32, **settings)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 30}, "cannot be built with image_size=30: Input shape indivisible"),
+        (
+            {"preprocessing": {"resize_size": "x"}},
+            "resize_size must be a number of pixels, got 'x'",
+        ),
+    ],
+)
+def test_what_torchvision_cannot_do_is_told_in_one_line(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TeacherError) as caught:
+        load_teacher("torchvision/vit_b_16", weights="random", **settings)
+    assert message in str(caught.value)
 
 
 def test_preprocessing_can_be_overridden_and_is_recorded() -> None:
