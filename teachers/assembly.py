@@ -112,7 +112,9 @@ def _look(name: str, module: Backbone, prepared: Prepared) -> tuple[torch.Tensor
         with torch.inference_mode():
             output = module.output(prepared)
             rows = module.pool(output, prepared)
-    except RuntimeError as error:
+    except TeacherError:
+        raise
+    except (RuntimeError, ValueError) as error:  # transformers checks sizes itself
         told = {key: tuple(value.shape[1:]) for key, value in prepared.items()}
         raise TeacherError(f"{name} cannot read inputs of {told}: {one_line(error)}") from error
     if rows.shape[0] != PROBES:

@@ -361,6 +361,15 @@ def test_the_mean_of_an_image_is_of_its_patches_alone(kind: str, tmp_path: Path)
     )
 
 
+def test_images_of_a_size_that_the_network_does_not_read_are_told(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    image_folder(tmp_path, ViTModel(ViTConfig(**SMALL_VIT)))
+    size = {"size": {"height": 16, "width": 16}}
+    with pytest.raises(TeacherError, match=r"cannot read inputs of .*\(3, 16, 16\)"):
+        text_teacher(tmp_path, preprocessing=size)
+
+
 def test_a_network_of_images_and_texts_is_refused(tmp_path: Path) -> None:
     from transformers import CLIPConfig, CLIPModel
 
