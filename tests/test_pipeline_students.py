@@ -21,7 +21,7 @@ from students import build, load_student, slice_embeddings
 from teachers import load_teacher
 from tests.cli_examples import Command, refused
 from tests.lessons_examples import dataset, lesson, student_settings
-from tests.teachers_examples import bert_folder
+from tests.teachers_examples import WORDS, bert_folder
 
 TINY_BERT = {
     "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -241,6 +241,15 @@ def test_a_text_student_begins_with_its_teachers_embeddings(
         assert torch.equal(one, other)
         differs += not torch.equal(one, random)
     assert differs == 1
+
+
+def test_rows_of_a_teachers_table_that_are_of_no_token_are_left_out(tmp_path: Path) -> None:
+    """Tables are often filled up to a round number of rows."""
+    folder = bert_folder(tmp_path, vocab_size=4 + len(WORDS) + 9)
+    teacher = load_teacher(f"hf/{folder}")
+    found = _embeddings(teacher)
+    table = teacher.module.get_submodule("network.embeddings.word_embeddings")
+    np.testing.assert_array_equal(found, table.weight[: 4 + len(WORDS)].detach().numpy())
 
 
 def test_embeddings_that_nobody_has_are_refused(texts: Lesson, tmp_path: Path) -> None:

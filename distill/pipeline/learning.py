@@ -289,10 +289,20 @@ def _lesson(
 
 
 def _embeddings(teacher: "Teacher") -> Any:
-    """The teacher's token embeddings (tokens, width) float32; None where it has none."""
+    """The teacher's token embeddings (tokens, width) float32; None where it has none.
+
+    Rows beyond its tokenizer's vocabulary, which only make the table's size a round one, are of
+    no token.
+    """
+    from torch import nn
+
     network: Any = getattr(teacher.module, "network", None)
     table = network.get_input_embeddings() if hasattr(network, "get_input_embeddings") else None
-    return None if table is None else table.weight.detach().float().cpu().numpy()
+    if not isinstance(table, nn.Embedding):  # a network of images has its patches' instead
+        return None
+    tokenizer = getattr(teacher.prepare, "tokenizer", None)
+    tokens = table.num_embeddings if tokenizer is None else len(tokenizer)
+    return table.weight[:tokens].detach().float().cpu().numpy()
 
 
 def _settled(opened: Opened, lesson: "Lesson", dataset: "Dataset") -> StudentConfig:
