@@ -27,6 +27,7 @@ REFUSALS: tuple[type[Exception], ...] = (
     NotImplementedError,
     getattr(errors, "StrictDataclassError", ValueError),
 )
+FAILURES: tuple[type[Exception], ...] = (*REFUSALS, AttributeError, RuntimeError, IndexError)
 
 
 class MeanOfTokens(nn.Module):
@@ -93,7 +94,7 @@ def _check_reads(body: MeanOfTokens, blueprint: Blueprint) -> None:
     body.eval()
     try:
         body({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
-    except (*REFUSALS, AttributeError, RuntimeError, IndexError) as error:
+    except FAILURES as error:
         raise StudentError(
             f"{blueprint.name} is no encoder that reads tokens alone: {first_line(error)}"
         ) from error

@@ -28,7 +28,10 @@ from teachers.weights import State, load_state, read_state
 REFUSALS: tuple[type[Exception], ...] = (
     ValueError,
     KeyError,
+    RuntimeError,
+    ImportError,
     TypeError,
+    AttributeError,
     getattr(errors, "StrictDataclassError", ValueError),
 )
 PREFIX = ("cls_token", "distillation_token", "register_tokens")  # parameters (1, tokens, dim)
@@ -115,7 +118,7 @@ def told(name: str) -> Iterator[None]:
             f"the weights of {name} are a pickle that holds more than tensors: not loaded, as "
             "that could run code; save them as .safetensors"
         ) from error
-    except (*REFUSALS, RuntimeError, ImportError, AttributeError) as error:
+    except REFUSALS as error:
         raise TeacherError(f"transformers cannot build {name}: {one_line(error)}") from error
 
 
@@ -236,8 +239,8 @@ def _with_classifier(request: Request, config: Any) -> tuple[nn.Module, nn.Linea
     )
     network: nn.Module = whole.eval().base_model
     head = getattr(whole, "classifier", None)
-    plain = isinstance(head, nn.Linear) and getattr(network, "pooler", None) is not None
-    if not plain or info["missing_keys"]:  # what the file lacks would be random: refused there
+    lacking = info["missing_keys"]  # would be random, and is refused where it is wanted
+    if lacking or not isinstance(head, nn.Linear) or getattr(network, "pooler", None) is None:
         return _pretrained(request, config, keep_pooler=True), None
     probe = torch.tensor([[1, 2, 3, 4], [4, 3, 2, 1]])
     with torch.inference_mode():
