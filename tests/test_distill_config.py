@@ -10,6 +10,7 @@ from distill.config import (
     DIGITS,
     Config,
     ConfigError,
+    StudentConfig,
     fingerprint,
     load_config,
     settle,
@@ -118,6 +119,16 @@ def test_another_network_does_not_inherit_the_options_of_the_one_before() -> Non
     tables = {"teacher": {"name": "timm/a", "options": {"pad_type": "same"}}}
     assert settle(tables, {"teacher.name": "timm/b"}).teacher.options == {}
     assert settle(tables, {"teacher.name": "timm/a"}).teacher.options == {"pad_type": "same"}
+
+
+def test_a_student_named_in_a_file_has_no_options_of_the_default_one() -> None:
+    """Channels of the default network would make another a quarter as wide, and nobody said so."""
+    own = StudentConfig()
+    assert settle({"student": {"name": "timm/resnet18"}}, {}).student.options == {}
+    assert settle({"student": {"name": own.name}}, {}).student.options == own.options
+    assert settle({"student": {"epochs": 3}}, {}).student.options == own.options
+    told = {"name": "timm/resnet18", "options": {"stem_width": 8}}
+    assert settle({"student": told}, {}).student.options == told["options"]
 
 
 def test_settling_what_is_settled_changes_nothing() -> None:

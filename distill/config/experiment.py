@@ -119,6 +119,9 @@ def settle(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
                     for dotted, value in overrides.items()
                     if dotted.startswith(f"{section}.") and value is not None
                 }
+    named = merged.get("student", {}).get("name")
+    if named not in (None, StudentConfig().name):  # nor has it those of the default network
+        merged["student"].setdefault("options", {})
     config = _build(merged, where="")
     if "name" not in config.student.model_fields_set and config.teacher.name.startswith("hf/"):
         merged["student"] = TEXT_STUDENT | merged.get("student", {})
