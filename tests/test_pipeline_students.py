@@ -59,6 +59,17 @@ def test_the_student_auto_takes_no_more_than_its_budget(run_copy: Path) -> None:
     assert 0.1 < costs[0] / costs[1] <= 0.3
 
 
+@pytest.mark.parametrize("command", ["train-student", "compare-students"])
+def test_a_teacher_that_did_not_make_the_features_is_refused(
+    run_copy: Path, tmp_path: Path, call: Command, command: str
+) -> None:
+    """Its students would see inputs that it prepares, beside rows of inputs that another did."""
+    config = tmp_path / "other.toml"
+    config.write_text("[teacher.preprocessing]\nmean = 0.1\n")
+    answer = call(command, "--run", run_copy, "--config", config, "--factor", "4")
+    refused(answer, "has other preprocessing now than when it made", "extract --overwrite")
+
+
 def test_a_budget_below_the_smallest_student_is_refused(run_copy: Path, call: Command) -> None:
     answer = call(
         "train-student", "--run", run_copy, "--student", "auto", "--budget", "1e-6", "--factor", "4"

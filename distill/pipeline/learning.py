@@ -226,6 +226,20 @@ def _same_data(run: Run, dataset: "Dataset", full: Stores) -> None:
         )
 
 
+def _same_teacher(run: Run, teacher: "Teacher", full: Stores) -> None:
+    """Inputs are prepared as this teacher reads them: it must be the one that made the features."""
+    from students import plain_settings
+
+    stored, card = full["train"].spec.made_by, teacher.card
+    now = {"weights": card.weights, "preprocessing": card.preprocessing}
+    differing = [name for name, value in plain_settings(now).items() if stored.get(name) != value]
+    if differing:
+        raise UserError(
+            f"{card.name} has other {' and '.join(differing)} now than when it made "
+            f"{run.features}: bring back what it was, or run {command(run, 'extract --overwrite')}"
+        )
+
+
 def _chosen(opened: Opened, full: Stores, progress: Progress) -> tuple[str, Stores]:
     """Name and splits of what is learned: a projected store, or the features as they are.
 
@@ -262,6 +276,7 @@ def _lesson(
 
     run, config = opened.run, opened.config
     teacher = the_teacher(run, config, dataset)
+    _same_teacher(run, teacher, full)
     size = config.student.image_size
     # the student sees what the teacher sees unless told another size
     seen = teacher if size == 0 else the_teacher(run, config, dataset, image_size=size)
