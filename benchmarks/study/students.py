@@ -43,19 +43,28 @@ class Setting:
     kinds: tuple[str, ...] = ("head-svd", "gaussian", "pca")  # of the maps that are compared
     folds: int = 0  # more teachers, of which each training row is seen by one that never learned it
     pool: str = ""  # file of unlabeled examples, below the data folder
+    note: str = ""  # what a reader of its page should know
 
 
+AGAIN = (
+    "These test rows were read once before, by a comparison with other settings (docs/log.md): "
+    "p is not corrected for that."
+)
+TRANSFER = (
+    "The teacher comes from ImageNet, whose labels know many of these classes: this is transfer to "
+    "little data, and students begin with random weights."
+)
 SETTINGS = {
-    "clinc150": Setting("clinc150-minilm", 3),
+    "clinc150": Setting("clinc150-minilm", 3, note=AGAIN),
     "clinc150-bert": Setting("clinc150-minilm", 3),
     "clinc150-held-out": Setting("clinc150-minilm", 3, folds=5),
     "clinc150-pool": Setting("clinc150-minilm", 3, pool="text/clinc150-train.parquet"),
     "cifar10": Setting("cifar10-resnet18", 0),
-    "tinyimagenet32": Setting("tinyimagenet32-resnet18", 0),
+    "tinyimagenet32": Setting("tinyimagenet32-resnet18", 0, note=AGAIN),
     "cifar10-resnet50": Setting("cifar10-resnet50", 0),
     "tinyimagenet32-resnet50": Setting("tinyimagenet32-resnet50", 0),
-    "caltech101-mobilenetv2": Setting("caltech101-mobilenetv2", 0),
-    "caltech101-deit": Setting("caltech101-deit", 0),
+    "caltech101-mobilenetv2": Setting("caltech101-mobilenetv2", 0, note=f"{TRANSFER} {AGAIN}"),
+    "caltech101-deit": Setting("caltech101-deit", 0, note=TRANSFER),
 }
 
 
@@ -119,7 +128,8 @@ def page(name: str, found: Comparison, *, pool: int) -> None:
         + (f", and {pool} without a label, which labels alone cannot use" if pool else "")
         + ".\n"
     )
-    notes = "".join(f"- {note}\n" for note in found.notes)
+    mine = (SETTINGS[name].note,) if SETTINGS[name].note else ()
+    notes = "".join(f"- {note}\n" for note in (*mine, *found.notes))
     parts = (told, table(header, rows), notes, *learning(found), *drawn(name, found))
     write(f"students-{name}", f"Students compared: {name}", *parts, command=f"students {name}")
 
