@@ -59,6 +59,9 @@ SETTINGS = {
     "clinc150-bert": Setting("clinc150-minilm", 3),
     "clinc150-held-out": Setting("clinc150-minilm", 3, folds=5),
     "clinc150-pool": Setting("clinc150-minilm", 3, pool="text/clinc150-train.parquet"),
+    "clinc150-bert-pool": Setting(
+        "clinc150-minilm", 3, pool="text/clinc150-train.parquet", note=AGAIN
+    ),
     "cifar10": Setting("cifar10-resnet18", 0),
     "tinyimagenet32": Setting("tinyimagenet32-resnet18", 0, note=AGAIN),
     "cifar10-resnet50": Setting("cifar10-resnet50", 0),
