@@ -2,7 +2,8 @@
 
 Networks of random weights, the loss and gradients of a step as ``distill`` takes them. Beside both
 stands plain autocast, whose fused attention has a slow gradient in bfloat16. There are bars only
-where the CPU multiplies bfloat16; all take turns, and the best round of each counts.
+where the CPU multiplies bfloat16; all take turns, and the best round of each counts. Attention is
+timed alone too, its gradient included, by the number of tokens.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import BertConfig, BertModel
 
 from benchmarks.turns import best_of
@@ -22,6 +24,7 @@ from students.precision import autocast
 
 CPU = torch.device("cpu")
 ROUNDS, CLASSES = 9, 100
+TOKENS = (12, 65, 128, 197, 512)
 WAYS: dict[str, Callable[[], Any]] = {
     "float32": partial(autocast, torch.float32, CPU),
     "bfloat16": partial(autocast, torch.bfloat16, CPU),
@@ -52,6 +55,31 @@ def step(network: nn.Module, inputs: Tensor, labels: Tensor, way: Callable[[], A
         logits = network(inputs)
     nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
     network.zero_grad()
+
+
+def attention(tokens: int, dtype: torch.dtype, backend: SDPBackend) -> None:
+    """Attention of 32 rows, four heads of 32 numbers, and its gradient."""
+    query, key, value = (
+        torch.randn(32, 4, tokens, 32, dtype=dtype, requires_grad=True) for _ in range(3)
+    )
+    with sdpa_kernel(backend):
+        found = nn.functional.scaled_dot_product_attention(query, key, value)
+    found.sum().backward()  # type: ignore[no-untyped-call]
+
+
+def attentions() -> dict[str, dict[str, float]]:
+    """Milliseconds of each number of tokens, in both types and both forms."""
+    forms = {
+        f"{str(dtype).removeprefix('torch.')}, {name}": (dtype, backend)
+        for dtype in (torch.float32, torch.bfloat16)
+        for name, backend in (("fused", SDPBackend.FLASH_ATTENTION), ("products", SDPBackend.MATH))
+    }
+    found = {}
+    for tokens in TOKENS:
+        rivals = {name: partial(attention, tokens, *form) for name, form in forms.items()}
+        best, _ = best_of(rivals, ROUNDS)
+        found[f"{tokens} tokens"] = {name: round(1e3 * took, 2) for name, took in best.items()}
+    return found
 
 
 def cases() -> dict[str, tuple[nn.Module, Tensor]]:
@@ -99,6 +127,7 @@ def main() -> None:
         "bars": bars,
         "multiplies bfloat16": fast,
         "milliseconds a step": milliseconds,
+        "milliseconds of attention": attentions(),
         "versions": {"torch": torch.__version__},
     }
     json.dump(report, sys.stdout, indent=1)
