@@ -20,6 +20,9 @@ from tests.store_builder import make_store
 CLASSES = ("red", "green", "blue")
 SIZES = {"train": 41, "validation": 15, "test": 23}
 NARROW = {"channels": [4, 8, 8, 8], "stem_width": 4}
+EQUATION: dict[str, Any] = {  # 4, alone
+    "way": "subspace", "kl_weight": 0.0, "ce_weight": 0.0, "head": "carried",
+}  # fmt: skip
 PROJECTION = np.random.default_rng(7).standard_normal((8, 5)).astype(np.float32)
 
 
@@ -217,5 +220,6 @@ def student_settings(**changes: Any) -> StudentConfig:
         "batch_size": 8,
         "learning_rate": 0.01,
         "warmup": 0.1,
+        **EQUATION,
     }
     return StudentConfig(**(settings | changes))

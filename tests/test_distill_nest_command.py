@@ -134,7 +134,7 @@ def test_a_refused_training_leaves_the_student_that_was_there(run_copy: Path) ->
     distill.train_student(run_copy, kl_weight=1.0, **told)
     before = sorted((run_copy / "students").rglob("*.safetensors"))
     with pytest.raises(UserError, match="learns from labels or logits"):
-        distill.train_student(run_copy, kl_weight=0.0, overwrite=True, **told)
+        distill.train_student(run_copy, kl_weight=0.0, ce_weight=0.0, overwrite=True, **told)
     assert sorted((run_copy / "students").rglob("*.safetensors")) == before
 
 

@@ -32,7 +32,7 @@ TINY_BERT = {
     ("student", "told"),
     [
         ("decouple = 8.0", "decouple: set --decouple 0, or train with --way sketch"),
-        ('way = "sketch"', "set --kl-weight or --ce-weight above 0"),
+        ('way = "sketch"\nkl_weight = 0\nce_weight = 0', "set --kl-weight or --ce-weight above 0"),
         ('way = "sketch"\nce_weight = 1.0\nloss = "cosine"', "is compared by plain squares"),
     ],
 )
@@ -198,9 +198,10 @@ def test_a_student_learns_rows_of_half_precision_beside_the_others(
 
 def test_a_student_beside_a_sketch_keeps_its_own_width(run_copy: Path, call: Command) -> None:
     words = ("train-student", "--run", run_copy, "--way", "sketch", "--factor", "4")
-    learning = (*words, "--kl-weight", "1", "--ce-weight", "1", "--epochs", "1")
+    learning = (*words, "--epochs", "1")
+    unweighed = ("--kl-weight", "0", "--ce-weight", "0")
     for wrong, told in (
-        (words, "set --kl-weight or --ce-weight above 0"),
+        ((*words, *unweighed), "set --kl-weight or --ce-weight above 0"),
         ((*learning, "--loss", "cosine"), "a sketch is compared by plain squares"),
         ((*learning, "--loss", "mse", "--prefixes", "16"), "and knows no prefixes"),
         (

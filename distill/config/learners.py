@@ -38,8 +38,8 @@ class StudentConfig(Section):
     loss: Literal["mse", "normalised-mse", "cosine", "fisher", "relational", "logsum"] = "mse"
     targets: Literal["raw", "standardised", "whitened"] = "raw"
     target_weight: Weight = 1.0
-    kl_weight: Weight = 0.0
-    ce_weight: Weight = 0.0
+    kl_weight: Weight = 1.0
+    ce_weight: Weight = 1.0
     temperature: PositiveFloat = 2.0
     decouple: Weight = 0.0  # of a sketch's KL, of other classes over the label's (DKD); 0: whole KL
     top_logits: Natural = 0  # of a row that the way "logits" of a comparison learns; 0: all
@@ -48,7 +48,7 @@ class StudentConfig(Section):
     shrink: Annotated[float, Field(ge=0, le=1)] = 0.0  # of targets towards their class mean
     average_views: bool = False  # targets are the mean over an example's views
     projector: Natural = 0  # hidden width of an MLP behind the student while it learns; 0: none
-    head: Literal["carried", "tuned", "fresh"] = "carried"
+    head: Literal["carried", "tuned", "fresh"] = "tuned"
     calibrate: bool = False  # undo the shrinkage of least squares on validation rows
     # how
     epochs: Positive = 20
