@@ -95,7 +95,7 @@ def test_each_training_is_a_folder_and_the_run_tells_of_all(
     assert ours.shipped is not None
     assert simkd.shipped is not None
     assert simkd.shipped.parameters > ours.shipped.parameters  # its projector stays
-    assert ours.shipped.stored_bytes == 4 * 512 / 4
+    assert ours.shipped.stored_bytes == 4 * 512 / 4 + 8  # and its label
     assert simkd.shipped.stored_bytes == 4 * 512
     assert len(found.ways[0].seeds) == 2
 
@@ -321,7 +321,7 @@ def test_the_teacher_online_takes_part(run_copy: Path) -> None:
     online = found.ways[1]
     assert online.recall is not None
     assert online.shipped is not None
-    assert online.shipped.stored_bytes == 0
+    assert online.shipped.stored_bytes == 8  # the label alone
 
 
 def text_run(folder: Path) -> Path:
