@@ -8,7 +8,8 @@ nothing, write nothing and say nothing.
     torchrun --nproc-per-node 2 -m -- distill train-student --run runs/x
     accelerate launch --multi_gpu --num_processes 2 -m distill train-student --run runs/x
 
-(Without the dashes torchrun takes ``--run`` for the beginning of an option of its own.)
+(Without the dashes torchrun takes ``--run`` for the beginning of an option of its own. Accelerate
+starts several processes only where ``--multi_gpu`` is said, on a machine without GPUs too.)
 """
 
 import os

@@ -147,11 +147,16 @@ def threads() -> list[str]:
     return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
 
 
-def start(case: str, folder: Path, *, processes: int = 2) -> "list[tuple[int, str]]":
-    """Run a case in several processes; the exit code and stderr of each."""
+def free_port() -> int:
+    """A port that nothing on this machine listens on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+        return int(sock.getsockname()[1])
+
+
+def start(case: str, folder: Path, *, processes: int = 2) -> "list[tuple[int, str]]":
+    """Run a case in several processes; the exit code and stderr of each."""
+    port = free_port()
     begun = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.parallel_examples", case, str(folder)],

@@ -16,7 +16,7 @@ from distill.cli import main
 from distill.runs import Run, write_json
 from distill.together import _follow, _lead, follows, run_together
 from students import Released, read_tensors
-from tests.parallel_examples import ROOT
+from tests.parallel_examples import ROOT, free_port
 
 # LayerNorm, not BatchNorm, whose statistics are of each process's rows
 # without the bias of the keys, which changes no output: its gradient is rounding alone, and Adam
@@ -119,18 +119,28 @@ def test_a_follower_neither_locks_nor_writes(
     assert (tmp_path / "a.json").exists()
 
 
-def test_torchrun_trains_the_students_that_one_process_trains(
-    run_copy: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param("torch.distributed.run --standalone --nproc-per-node 2 -m --", id="torchrun"),
+        pytest.param(
+            "accelerate.commands.launch --multi_gpu --num_processes 2 "
+            "--main_process_port {port} -m",
+            id="accelerate",
+        ),
+    ],
+)
+def test_a_launcher_trains_the_students_that_one_process_trains(
+    run_copy: Path, tmp_path: Path, launcher: str
 ) -> None:
     """All three, anew over finished ones; what is written and said is one process's."""
     (tmp_path / "student.toml").write_text(STUDENT)
     words = ["train-student", "--config", str(tmp_path / "student.toml"), "--run"]
     assert main([*words, str(run_copy), "--quiet"]) == 0
     shutil.copytree(run_copy, tmp_path / "again")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch += ["--nproc-per-node", "2", "-m", "--", "distill", *words, str(tmp_path / "again")]
+    launch = [sys.executable, "-m", *launcher.format(port=free_port()).split(), "distill"]
     found = subprocess.run(
-        [*launch, "--overwrite", "--json"],
+        [*launch, *words, str(tmp_path / "again"), "--overwrite", "--json"],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
