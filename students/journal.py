@@ -1,10 +1,11 @@
 """The record of a training: one JSON line an epoch, and the same figures for TensorBoard.
 
-The checkpoint's history is what counts. On resuming, the lines are written again from it, so
-that an epoch stands there once however often it was killed.
+The checkpoint's history is what counts. On resuming, both are written again from it, so that
+an epoch stands there once however often it was killed.
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +18,16 @@ BOARD = "tensorboard"
 class Journal:
     """A context manager; ``write`` one line after each epoch."""
 
-    def __init__(self, folder: Path, *, history: Sequence[Mapping[str, Any]], step: int) -> None:
+    def __init__(self, folder: Path, *, history: Sequence[Mapping[str, Any]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / METRICS
         scratch = self._path.with_name(f".{METRICS}.partial")
         scratch.write_text("".join(_line(entry) for entry in history))
         scratch.replace(self._path)
-        self._board = _writer(folder / BOARD, purge_from=step + 1 if history else 0)
+        shutil.rmtree(folder / BOARD, ignore_errors=True)
+        self._board = _writer(folder / BOARD)
+        for entry in history:
+            self._show(entry)
 
     def __enter__(self) -> "Journal":
         return self
@@ -40,6 +44,9 @@ class Journal:
         """Append one line; ``entry["step"]`` counts optimiser steps from the beginning."""
         with self._path.open("a") as file:
             file.write(_line(entry))
+        self._show(entry)
+
+    def _show(self, entry: Mapping[str, Any]) -> None:
         for name, value in entry.items():
             if isinstance(value, float):
                 self._board.add_scalar(name, value, int(entry["step"]))
@@ -50,8 +57,7 @@ def _line(entry: Mapping[str, Any]) -> str:
     return json.dumps(entry, sort_keys=True) + "\n"
 
 
-def _writer(folder: Path, *, purge_from: int) -> Any:
+def _writer(folder: Path) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    # what a killed run wrote after its last checkpoint is hidden by the purge
-    return SummaryWriter(str(folder), purge_step=purge_from or None)
+    return SummaryWriter(str(folder))

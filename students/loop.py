@@ -126,8 +126,7 @@ class Loop:
     def _journal(self) -> AbstractContextManager[Journal | None]:
         if not self.leads:
             return nullcontext()
-        done = self.state.history
-        return Journal(self.folder, history=done, step=len(done) * self.steps)
+        return Journal(self.folder, history=self.state.history)
 
     def _epoch(self) -> dict[str, Any]:
         state, order = self.state, self._order()

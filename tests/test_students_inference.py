@@ -8,17 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from students import inference
 from students.inference import knn_accuracy
-
-
-def by_hand(rows: np.ndarray, labels: np.ndarray, neighbours: int) -> float:
-    """Row by row, in float64, by lists."""
-    right = 0
-    for index, row in enumerate(rows.astype(np.float64)):
-        others = [n for n in range(len(rows)) if n != index]
-        others.sort(key=lambda n: float(((rows[n].astype(np.float64) - row) ** 2).sum()))
-        votes = [int(labels[n]) for n in others[:neighbours]]
-        right += bool(votes) and max(votes, key=votes.count) == labels[index]  # max: the first
-    return right / len(rows)
+from tests.training_examples import vote_of_neighbours
 
 
 @given(
@@ -35,7 +25,7 @@ def test_it_is_the_vote_of_the_nearest_others(
     features = (rng.standard_normal((rows, 3)) + far).astype(np.float32)
     labels = rng.integers(0, classes, rows)
     found = knn_accuracy(features, labels, neighbours=neighbours)
-    assert found == pytest.approx(by_hand(features, labels, neighbours))
+    assert found == pytest.approx(vote_of_neighbours(features, labels, neighbours))
 
 
 def test_it_is_scikit_learns_vote_with_each_row_left_out() -> None:
@@ -56,10 +46,10 @@ def test_ten_vote_unless_said_and_of_equal_votes_the_nearer_wins() -> None:
     """On a line: the row at 0 sees 5 ones and 5 twos; the row at 1 comes first."""
     rows = np.array([0, 1, -2, 3, -4, 5, -6, 7, -8, 9, -10, 11], np.float32)[:, None]
     labels = np.array([1, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 2])
-    assert by_hand(rows, labels, 10) == knn_accuracy(rows, labels)
+    assert vote_of_neighbours(rows, labels, 10) == knn_accuracy(rows, labels)
     rows[1:] = -rows[1:] * 1.1
     rows[2] = 0.5
-    assert by_hand(rows, labels, 10) == knn_accuracy(rows, labels)
+    assert vote_of_neighbours(rows, labels, 10) == knn_accuracy(rows, labels)
     first = np.zeros((3, 1), np.float32), np.array([4, 4, 4])
     assert knn_accuracy(*first) == 1.0  # duplicates are neighbours
 
@@ -75,5 +65,5 @@ def test_the_first_rows_count_where_there_are_many(monkeypatch: pytest.MonkeyPat
     rows, labels = rng.standard_normal((90, 4)).astype(np.float32), rng.integers(0, 2, 90)
     assert knn_accuracy(rows, labels) == knn_accuracy(rows[:30], labels[:30])
     assert knn_accuracy(rows[:30], labels[:30]) == pytest.approx(
-        by_hand(rows[:30], labels[:30], 10)
+        vote_of_neighbours(rows[:30], labels[:30], 10)
     )

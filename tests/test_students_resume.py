@@ -17,9 +17,11 @@ from students import (
     CheckpointError,
     LabelLoss,
 )
+from students.journal import Journal
 from tests.training_examples import (
     CLASSES,
     ROWS,
+    check_board,
     lines,
     network,
     recipe,
@@ -153,6 +155,28 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(tmp_path: Path)
     assert "went back to the checkpoint before the last" in result.notes[0]
     assert tuple(told) == result.notes
     assert len(lines(cut)) == 3
+    check_board(cut)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_killed_before_an_epoch_is_told_metrics_and_tensorboard_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The checkpoint has it already."""
+    write, calls = Journal.write, iter(range(3))
+
+    def killed(journal: Journal, entry: Any) -> None:
+        if next(calls) == at:
+            raise StopError
+        write(journal, entry)
+
+    monkeypatch.setattr(Journal, "write", killed)
+    with pytest.raises(StopError):
+        train(tmp_path)
+    monkeypatch.undo()
+    train(tmp_path)
+    assert [line["epoch"] for line in lines(tmp_path)] == [1, 2, 3]
+    check_board(tmp_path)
 
 
 def test_damage_to_the_best_weights_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from students.steps import (
 from tests.training_examples import (
     ROWS,
     Net,
+    check_board,
     data,
     lines,
     network,
@@ -207,7 +208,7 @@ def test_it_learns_and_says_what_it_did(tmp_path: Path) -> None:
     assert told[-1]["step"] == 12 * 8
     assert not net.training
     assert not result.resumed
-    assert list((tmp_path / "tensorboard").iterdir())
+    check_board(tmp_path)
 
 
 def test_the_mean_loss_of_an_epoch_weighs_rows_alike(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from students import (
@@ -82,6 +84,41 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def drawn_lines(folder: Path) -> list[dict[str, float]]:
+    """What TensorBoard shows of a training: the figures of each step, in its order."""
+    board = EventAccumulator(str(folder / "tensorboard")).Reload()
+    found: dict[int, dict[str, float]] = {}
+    for name in board.Tags()["scalars"]:
+        for event in board.Scalars(name):
+            assert name not in found.setdefault(event.step, {"step": event.step})
+            found[event.step][name] = event.value
+    return [found[step] for step in sorted(found)]
+
+
+def check_board(folder: Path) -> None:
+    """TensorBoard has the figures of ``metrics.jsonl``, each once; it keeps float32."""
+    written = [
+        {name: value for name, value in line.items() if isinstance(value, float) or name == "step"}
+        for line in lines(folder)
+    ]
+    shown = drawn_lines(folder)
+    assert len(shown) == len(written) > 0
+    for one, other in zip(shown, written, strict=True):
+        assert {"loss", "learning_rate", "validation_accuracy", "validation_loss"} < other.keys()
+        assert one == pytest.approx(other, rel=1e-6)
+
+
+def vote_of_neighbours(rows: np.ndarray, labels: np.ndarray, neighbours: int) -> float:
+    """Share of rows that their nearest others vote for: row by row, in float64, by lists."""
+    right = 0
+    for index, row in enumerate(rows.astype(np.float64)):
+        others = [n for n in range(len(rows)) if n != index]
+        others.sort(key=lambda n: float(((rows[n].astype(np.float64) - row) ** 2).sum()))
+        votes = [int(labels[n]) for n in others[:neighbours]]
+        right += bool(votes) and max(votes, key=votes.count) == labels[index]  # max: the first
+    return right / len(rows)
 
 
 def scripted(values: Sequence[tuple[float, float]]) -> Callable[[nn.Module], Evaluation]:
