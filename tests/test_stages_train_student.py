@@ -1,7 +1,6 @@
 """Teaching a student: by id, resumed, refused, beside its baselines, predicted with."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from distill.progress import Silent
 from distill.runs import recall
 from distill.stages.train_student import student_name, train_student
 from distill.stored import StoreRows, logits_of, spread
-from students import CheckpointError, read_card, read_tensors
+from students import CheckpointError, load_student, read_card, read_tensors
 from tests.lessons_examples import (
     SIZES,
     dataset,
@@ -28,6 +27,7 @@ from tests.lessons_examples import (
     student_settings,
 )
 from tests.store_builder import make_store
+from tests.training_examples import check_board, lines, vote_of_neighbours
 
 DATA = dataset()
 
@@ -53,9 +53,7 @@ class Listener(Silent):
 
 
 def losses_of(folder: Path) -> list[float]:
-    return [
-        json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
+    return [line["loss"] for line in lines(folder)]
 
 
 def train(
@@ -96,7 +94,24 @@ def test_a_student_comes_nearer_to_its_targets_and_says_how_good_it_is(
     assert found.difference.against == "full"
     assert "clean inputs" in found.notes[0]
     assert recall(folder / "student.json", Student) == found
-    assert list((folder / "tensorboard").iterdir())
+    check_board(folder)
+
+
+def test_the_curve_of_neighbours_is_that_of_what_the_student_answers(
+    tmp_path: Path, taught: Lesson
+) -> None:
+    """Of its k numbers on validation rows, in the epoch whose weights are kept."""
+    (found,) = train(tmp_path, taught).students
+    curve = [line["knn_accuracy"] for line in lines(tmp_path / found.name)]
+    assert len(curve) == 3
+    validation = DATA.splits["validation"]
+    student = load_student(tmp_path / found.name / "student.safetensors")
+    with torch.inference_mode():
+        rows = student.network.eval().encoder(taught.prepare(list(validation.inputs)))
+    assert validation.labels is not None
+    expected = vote_of_neighbours(rows.numpy(), validation.labels, 10)
+    assert 0 < expected < 1
+    assert curve[found.best_epoch - 1] == pytest.approx(expected)
 
 
 def test_the_saved_student_answers_as_the_record_says_without_the_teacher(
