@@ -195,7 +195,7 @@ def test_a_missing_store_is_named_with_the_command_that_makes_it(
     assert not (run_copy / "compare").exists()
     refused(
         call("compare-students", "--run", run_copy, "--methods", "labels", "--factor", "2"),
-        "no projected store gaussian-k256-s0", "project --factor 2",
+        "no projected store gaussian-k256-s0", "project --kind gaussian --factor 2",
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Students on a run: of a budget, of the teacher's embeddings, of the features themselves."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,15 @@ from teachers import load_teacher
 from tests.cli_examples import Command, refused
 from tests.lessons_examples import dataset, lesson, student_settings
 from tests.teachers_examples import WORDS, bert_folder
+
+
+class Stopping(Silent):
+    """Interrupts after the first epoch."""
+
+    def detail(self, text: str) -> None:
+        if text.startswith("epoch 1"):
+            raise KeyboardInterrupt
+
 
 TINY_BERT = {
     "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -165,6 +175,56 @@ def test_a_report_leaves_out_students_of_other_features_and_says_so(
     for name in there:
         assert f"{name} learned from other features and is left out; delete it, or run" in err
     assert distill.report(run_copy).report.students == ()
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [(("--seed", "1"), "gaussian-k128-s1"), (("--kind", "orthogonal"), "orthogonal-k128-s0")],
+)
+def test_rows_of_another_map_as_wide_are_refused_in_the_place_of_those_that_were_learned(
+    run_copy: Path,
+    tmp_path: Path,
+    call: Command,
+    words: tuple[str, str],
+    other: str,
+    interrupted: bool,
+) -> None:
+    student = ("train-student", "--run", run_copy, "--factor", "4", "--no-baselines", "--quiet")
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            distill.train_student(run_copy, factor=4, baselines=False, progress=Stopping())
+    else:
+        assert call(*student)[0] == 0
+    head = (run_copy / "heads" / "gaussian-k128-s0" / "head.safetensors").read_bytes()
+    shutil.copytree(run_copy, tmp_path / "elsewhere")
+    assert call("project", "--run", tmp_path / "elsewhere", "--factor", "4", *words)[0] == 0
+    learned = run_copy / "projected" / "gaussian-k128-s0.zarr"
+    shutil.rmtree(learned)
+    shutil.copytree(tmp_path / "elsewhere" / "projected" / f"{other}.zarr", learned)
+    kind, _, seed = other.split("-")
+    refused(
+        call(*student),
+        f"holds rows of the {kind} map of seed {seed[1:]}, not of the gaussian map of seed 0",
+        f"delete {learned} and run `distill project --kind gaussian --factor 4",
+    )
+    assert (run_copy / "heads" / "gaussian-k128-s0" / "head.safetensors").read_bytes() == head
+    shutil.rmtree(learned)
+    made_again = ("project", "--run", run_copy, "--kind", "gaussian", "--factor", "4")
+    assert call(*made_again)[0] == 0
+    assert call(*student)[0] == 0
+
+
+def test_a_map_that_is_not_there_is_made_by_the_words_that_are_told(
+    run_copy: Path, call: Command
+) -> None:
+    student = ("train-student", "--run", run_copy, "--kind", "orthogonal", "--factor", "64")
+    answer = call(*student, "--no-baselines", "--epochs", "1")
+    refused(answer, "no projected store orthogonal-k8-s0 (factor 64)")
+    told = answer[2].split("`")[1]
+    assert told == f"distill project --kind orthogonal --factor 64 --run {run_copy}"
+    assert call(*told.split()[1:])[0] == 0
+    assert call(*student, "--no-baselines", "--epochs", "1")[0] == 0
 
 
 def test_factor_one_teaches_the_features_as_they_are(run_copy: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from distill.config import Config, NestConfig, StudentConfig
-from distill.findings import Heads, Students
+from distill.findings import Heads, Projected, Students
 from distill.options import STUDENT, HeadOptions, StudentOptions, overrides
 from distill.pipeline.building import (
     command,
@@ -254,6 +254,7 @@ def _chosen(opened: Opened, full: Stores, progress: Progress) -> tuple[str, Stor
     name = store_name(settings, dim_for_factor(dim, config.student.factor), settings.seeds[0])
     there = {found.name: (found, stores) for found, stores in projected_stores(run, full, progress)}
     if name in there:
+        _same_map(run, *there[name])
         return name, there[name][1]
     made_small = "projection" in full["train"].spec.made_by
     if config.student.factor == 1 or made_small:
@@ -261,11 +262,24 @@ def _chosen(opened: Opened, full: Stores, progress: Progress) -> tuple[str, Stor
     known = ", ".join(
         f"{found.name} (--factor {found.factor_asked:g})" for found, _ in there.values()
     )
-    words = command(run, f"project --factor {config.student.factor:g}")
+    words = command(run, f"project --kind {settings.kind} --factor {config.student.factor:g}")
     raise UserError(
         f"no projected store {name} (factor {config.student.factor:g}) in {run.folder}: run "
         f"{words} first" + (f", or choose from {known}" if known else "")
     )
+
+
+def _same_map(run: Run, found: Projected, stores: Stores) -> None:
+    """Of one width are rows of many maps: a store holds those of the map that it is named after."""
+    for store in stores.values():
+        made = store.spec.made_by["projection"]
+        if (made["kind"], made["seed"]) != (found.kind, found.seed):
+            again = f"project --kind {found.kind} --factor {found.factor_asked:g}"
+            raise UserError(
+                f"{store.path} holds rows of the {made['kind']} map of seed {made['seed']}, not of "
+                f"the {found.kind} map of seed {found.seed}: delete {run.projected(found.name)} "
+                f"and run {command(run, again)}"
+            )
 
 
 def _lesson(
