@@ -1,5 +1,6 @@
 """Small tables that tests of data sets write, load and compare."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,14 @@ def write_parquet(path: Path, **columns: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pa.table(columns), path)
     return path
+
+
+def write_declared(path: Path, table: pa.Table, names: list[str]) -> None:
+    """Texts and labels whose column says what the numbers are called, as the hub's files do."""
+    features: dict[str, Any] = {"label": {"names": names, "_type": "ClassLabel"}}
+    features["text"] = {"dtype": "string", "_type": "Value"}
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(table.replace_schema_metadata(about), path)
 
 
 def sentences(count: int, word: str = "sentence") -> list[str]:

@@ -1,6 +1,5 @@
 """Tables and names that cannot be used: every refusal is one line that says what to do."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from distill.datasets import DataError, UnknownDatasetError
-from tests.datasets_examples import cache, load, sentences, write_parquet
+from tests.datasets_examples import cache, load, sentences, write_declared, write_parquet
 
 __all__ = ["cache"]
 pytestmark = pytest.mark.usefixtures("cache")
@@ -62,6 +60,21 @@ def test_a_label_that_train_never_shows_is_refused(tmp_path: Path) -> None:
         load(f"parquet:{tmp_path}")
 
 
+@pytest.mark.parametrize("skipped", [False, True])
+def test_a_declared_class_that_train_never_shows_is_refused(tmp_path: Path, skipped: bool) -> None:
+    """One without a row at all, and one whose only row has no text."""
+    labels = [0, 1] * 10 + [2] * skipped
+    table = pa.table({"text": [*sentences(20), *[None] * skipped], "label": labels})
+    write_declared(tmp_path / "train.parquet", table, ["cat", "dog", "owl"])
+    told = r"1 of the 3 classes that .* declares have no example in train: 'owl'; add some or"
+    with pytest.raises(DataError, match=told) as caught:
+        load(f"parquet:{tmp_path}", skip_bad=True)
+    assert "\n" not in str(caught.value)
+    table = pa.table({"text": sentences(21), "label": [0, 1] * 10 + [2]})
+    write_declared(tmp_path / "train.parquet", table, ["cat", "dog", "owl"])
+    assert load(f"parquet:{tmp_path}").classes == ("cat", "dog", "owl")
+
+
 def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", text=sentences(20), label=["a", "b"] * 10)
     empty = {"text": pa.array([], pa.string()), "label": pa.array([], pa.string())}
@@ -73,11 +86,8 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
 def test_files_of_two_data_sets_are_not_joined(tmp_path: Path) -> None:
     """Two tables may agree in every type and still mean other classes by the same numbers."""
     for name, names in {"x-train": ["cat", "dog"], "y-train": ["car", "bus"]}.items():
-        features: dict[str, Any] = {"label": {"names": names, "_type": "ClassLabel"}}
-        features["text"] = {"dtype": "string", "_type": "Value"}
         table = pa.table({"text": sentences(20), "label": [0, 1] * 10})
-        about = {"huggingface": json.dumps({"info": {"features": features}})}
-        parquet.write_table(table.replace_schema_metadata(about), tmp_path / f"{name}.parquet")
+        write_declared(tmp_path / f"{name}.parquet", table, names)
     with pytest.raises(DataError, match=r"differ in column 'label' \(its type or its class names"):
         load(f"parquet:{tmp_path}")
 

@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.cli_examples import SMALL, Command, refused
+from tests.datasets_examples import cache, write_declared
+from tests.lessons_examples import sentence
+from tests.teachers_examples import bert_folder
+
+__all__ = ["cache"]
 
 
 @pytest.mark.parametrize(
@@ -117,19 +123,51 @@ def test_features_are_made_anew_only_when_asked(run_copy: Path, call: Command) -
     assert json.loads(out)["stores"][0]["rows"] == 30
 
 
-def test_a_student_does_not_learn_from_data_that_changed(tmp_path: Path, call: Command) -> None:
+def _extracted(root: Path, call: Command, teacher: str, data: str, *words: Any) -> list[Any]:
+    """A run of a small teacher's projected features; the words that name it."""
+    run = ["--run", root / "r", "--quiet"]
+    code, _, err = call("extract", "--teacher", teacher, "--data", data, *words, *run)
+    assert code == 0, err
+    code, _, err = call("project", "--factor", "16", *run)
+    assert code == 0, err
+    return run
+
+
+def _pets(root: Path, call: Command) -> list[Any]:
+    """A run of two folders of images below ``root / "pets"``."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
     for name in ("cats", "dogs"):
-        (tmp_path / "pets" / name).mkdir(parents=True)
+        (root / "pets" / name).mkdir(parents=True)
         for number in range(20):
             pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{number}.png")
-    run = ["--run", tmp_path / "r", "--quiet"]
-    words = ["--teacher", "timm/resnet10t", "--random-init", "--image-size", "32"]
-    assert call("extract", "--data", f"imagefolder:{tmp_path / 'pets'}", *words, *run)[0] == 0
-    assert call("project", "--factor", "16", *run)[0] == 0
+            Image.fromarray(pixels).save(root / "pets" / name / f"{number}.png")
+    words = ("--random-init", "--image-size", "32")
+    return _extracted(root, call, "timm/resnet10t", f"imagefolder:{root / 'pets'}", *words)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_student_is_not_taught_a_class_without_a_training_example(
+    tmp_path: Path, call: Command
+) -> None:
+    pets = _pets(tmp_path, call)
+    (tmp_path / "pets" / "owls").mkdir()
+    refused(call("train-student", *pets), f"{tmp_path / 'pets' / 'owls'} holds no images")
+    rng, labels = np.random.default_rng(0), [0, 1] * 20
+    table = pa.table({"text": [sentence(rng, label) for label in labels], "label": labels})
+    file = tmp_path / "texts" / "train.parquet"
+    file.parent.mkdir()
+    write_declared(file, table, ["cat", "dog"])
+    bert = f"hf/{bert_folder(tmp_path / 'bert', hidden_size=64)}"
+    texts = _extracted(file.parent, call, bert, f"parquet:{file}")
+    write_declared(file, table, ["cat", "dog", "owl"])
+    told = ("1 of the 3 classes that", "declares have no example in train: 'owl'")
+    refused(call("train-student", "--student", "static/8", *texts), *told)
+
+
+def test_a_student_does_not_learn_from_data_that_changed(tmp_path: Path, call: Command) -> None:
+    run = _pets(tmp_path, call)
     a, b = (tmp_path / "pets" / name / "3.png" for name in ("cats", "dogs"))
     first, second = a.read_bytes(), b.read_bytes()
     a.write_bytes(second)

@@ -13,7 +13,7 @@ from distill.progress import Progress
 
 
 def check_rows(name: str, source: Source, usable: Mapping[str, Int64[np.ndarray, " n"]]) -> None:
-    """No split is empty, and no label occurs that training never shows."""
+    """No split is empty, and training shows every class, whether declared or only tested."""
     for role, rows in usable.items():
         if len(rows) == 0:
             why = "every row of it was left out" if len(source.parts[role].reader) else "empty"
@@ -31,6 +31,13 @@ def check_rows(name: str, source: Source, usable: Mapping[str, Int64[np.ndarray,
                 f"the {role} split of {name} has {len(unseen)} classes that train never shows: "
                 f"{names}; remove these rows or add training examples"
             )
+    empty = np.setdiff1d(np.arange(len(source.classes)), known).tolist()
+    if empty:
+        names = some(repr(source.classes[label]) for label in empty)
+        raise DataError(
+            f"{len(empty)} of the {len(source.classes)} classes that {name} declares have no "
+            f"example in train: {names}; add some or declare only those that there are"
+        )
 
 
 def check_splits(
