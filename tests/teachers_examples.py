@@ -1,5 +1,6 @@
 """Small teachers for tests: a timm network, and tiny transformers folders of a few words."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ TEXT = "a an the cat dog bird sat ran flew on over under mat moon tree and then 
 WORDS = TEXT.split()
 
 
-def tokenizer() -> Any:
+def tokenizer(words: Sequence[str] = WORDS) -> Any:
     """WordPiece over a few words, with BERT's template for pairs."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
@@ -23,7 +24,7 @@ def tokenizer() -> Any:
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
     backend = Tokenizer(WordPiece({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
     backend.pre_tokenizer = Whitespace()
     backend.post_processor = TemplateProcessing(

@@ -14,7 +14,7 @@ import pytest
 from tests.cli_examples import SMALL, Command, refused
 from tests.datasets_examples import cache, write_declared
 from tests.lessons_examples import sentence
-from tests.teachers_examples import bert_folder
+from tests.teachers_examples import WORDS, bert_folder, tokenizer
 
 __all__ = ["cache"]
 
@@ -147,6 +147,30 @@ def _pets(root: Path, call: Command) -> list[Any]:
     return _extracted(root, call, "timm/resnet10t", f"imagefolder:{root / 'pets'}", *words)
 
 
+def _texts(root: Path, call: Command) -> tuple[list[Any], pa.Table]:
+    """A run of sentences in ``root / "train.parquet"``, by the BERT in ``root / "bert"``."""
+    rng, labels = np.random.default_rng(0), [0, 1] * 20
+    table = pa.table({"text": [sentence(rng, label) for label in labels], "label": labels})
+    write_declared(root / "train.parquet", table, ["cat", "dog"])
+    bert = bert_folder(root / "bert", hidden_size=64)
+    run = _extracted(root / "texts", call, f"hf/{bert}", f"parquet:{root / 'train.parquet'}")
+    return [*run, "--student", "static/8"], table
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_student_does_not_read_by_another_tokenizer_of_the_same_size(
+    tmp_path: Path, call: Command
+) -> None:
+    texts, _ = _texts(tmp_path, call)
+    other = tokenizer([*WORDS[1:], WORDS[0]])
+    assert len(other) == len(tokenizer())
+    other.save_pretrained(str(tmp_path / "bert"))
+    told = ("the tokenizer of hf/", "is not the one that", "bring it back, or run `distill extract")
+    refused(call("train-student", *texts), *told)
+    tokenizer().save_pretrained(str(tmp_path / "bert"))
+    assert call("train-student", "--epochs", "1", "--no-baselines", *texts)[0] == 0
+
+
 @pytest.mark.usefixtures("cache")
 def test_a_student_is_not_taught_a_class_without_a_training_example(
     tmp_path: Path, call: Command
@@ -154,16 +178,10 @@ def test_a_student_is_not_taught_a_class_without_a_training_example(
     pets = _pets(tmp_path, call)
     (tmp_path / "pets" / "owls").mkdir()
     refused(call("train-student", *pets), f"{tmp_path / 'pets' / 'owls'} holds no images")
-    rng, labels = np.random.default_rng(0), [0, 1] * 20
-    table = pa.table({"text": [sentence(rng, label) for label in labels], "label": labels})
-    file = tmp_path / "texts" / "train.parquet"
-    file.parent.mkdir()
-    write_declared(file, table, ["cat", "dog"])
-    bert = f"hf/{bert_folder(tmp_path / 'bert', hidden_size=64)}"
-    texts = _extracted(file.parent, call, bert, f"parquet:{file}")
-    write_declared(file, table, ["cat", "dog", "owl"])
+    texts, table = _texts(tmp_path, call)
+    write_declared(tmp_path / "train.parquet", table, ["cat", "dog", "owl"])
     told = ("1 of the 3 classes that", "declares have no example in train: 'owl'")
-    refused(call("train-student", "--student", "static/8", *texts), *told)
+    refused(call("train-student", *texts), *told)
 
 
 def test_a_student_does_not_learn_from_data_that_changed(tmp_path: Path, call: Command) -> None:

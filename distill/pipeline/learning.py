@@ -290,6 +290,7 @@ def _lesson(
 
     run, config = opened.run, opened.config
     teacher = the_teacher(run, config, dataset)
+    _same_tokenizer(run, teacher, full)
     _same_teacher(run, teacher, full)
     size = config.student.image_size
     # the student sees what the teacher sees unless told another size
@@ -315,6 +316,18 @@ def _lesson(
         pool=opened.pool if POOL in full else None,
         embeddings=_embeddings(teacher) if config.student.embeddings == "teacher" else None,
     )
+
+
+def _same_tokenizer(run: Run, teacher: "Teacher", full: Stores) -> None:
+    """Tokenizers of one size may mean other words: features say which one they were made with."""
+    recorded = full["train"].spec.made_by["preprocessing"]
+    then, now = (of.get("tokenizer_sha256") for of in (recorded, teacher.card.preprocessing))
+    if then and now and then != now:
+        raise UserError(
+            f"the tokenizer of {teacher.card.name} is not the one that {run.features} was made "
+            f"with (sha256 {str(then)[:12]} there, {str(now)[:12]} now): bring it back, or run "
+            f"{command(run, 'extract --overwrite')}"
+        )
 
 
 def _embeddings(teacher: "Teacher") -> Any:
