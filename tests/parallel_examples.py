@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from students import Evaluation, LabelLoss, evaluate_logits, forward_rows
+from students import Evaluation, LabelLoss, evaluate_logits, forward_rows, write_tensors
+from students.nested import set_rank
+from tests.nested_examples import Mlp, drawn
 from tests.training_examples import CLASSES, data, network, recipe, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,6 +133,29 @@ def _nan_in_one(rank: int) -> Any:
     return loss
 
 
+def nested_update(network: nn.Module, rows: Tensor) -> None:
+    """Two updates' gradients, each of passes at several ranks: means over these rows."""
+    for ranks in ((6, 1, 3), (2, 6)):
+        for rank in ranks:
+            set_rank(network, rank)
+            network(rows).square().mean().backward()
+
+
+def gradients(network: nn.Module) -> dict[str, Tensor]:
+    """What each parameter has been told so far."""
+    found = {name: parameter.grad for name, parameter in network.named_parameters()}
+    return {name: gradient for name, gradient in found.items() if gradient is not None}
+
+
+def nested(folder: Path, rank: int) -> None:
+    """A nested network in torch's own DistributedDataParallel: half the rows in each process."""
+    distributed.init_process_group("gloo")
+    network = Mlp()
+    nested_update(DistributedDataParallel(network), drawn(0, 8, 6)[rank::2])
+    write_tensors(folder / f"nested-{rank}.safetensors", gradients(network), {})
+    distributed.destroy_process_group()
+
+
 def killed(folder: Path, rank: int) -> None:
     """The second process is killed in its second epoch."""
     loss = Killed(at=11) if rank == 1 else LabelLoss()
@@ -183,5 +209,5 @@ if __name__ == "__main__":
     folder, rank = Path(sys.argv[2]), int(os.environ["RANK"])
     # before the first training registers how it leaves the others, so that this runs after that
     atexit.register(lambda: (folder / f"left-{rank}.json").write_text(json.dumps(threads())))
-    cases = {"together": together, "killed": killed, "resumed": resumed}
+    cases = {"together": together, "nested": nested, "killed": killed, "resumed": resumed}
     cases[sys.argv[1]](folder, rank)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from students import read_tensors
 from students.nested.base import NestedLayer
 from students.nested.errors import NestedError, RankError, SurgeryError
 from students.nested.kinds import matrix_of, nested
@@ -35,6 +36,7 @@ from tests.nested_examples import (
     nested_of,
     svd_factors,
 )
+from tests.parallel_examples import gradients, nested_update, start
 
 IMAGES = drawn(9, 2, 3, 9, 8)
 TOKENS = torch.tensor([[1, 0, 10], [3, 3, 7]])
@@ -369,6 +371,25 @@ def test_data_parallel_training_at_changing_ranks_finds_no_unused_parameters(
             careless(rows)
 
 
+def test_two_processes_have_the_gradients_of_one_on_all_rows(tmp_path: Path) -> None:
+    """In torch's own DistributedDataParallel, over passes at several ranks."""
+    for code, told in start("nested", tmp_path):
+        assert code == 0, told
+    network = Mlp()
+    nested_update(network, drawn(0, 8, 6))
+    expected = gradients(network)
+    assert expected.keys() == dict(network.named_parameters()).keys()
+    for rank in (0, 1):
+        found = read_tensors(tmp_path / f"nested-{rank}.safetensors")[0]
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            assert_near(found[name], gradient, 1e-5)
+    alone = Mlp()
+    nested_update(alone, drawn(0, 8, 6)[::2])
+    with pytest.raises(AssertionError):  # the check can fail
+        assert_near(gradients(alone)["fc1.up"], expected["fc1.up"], 1e-2)
+
+
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiled_network_follows_its_ranks(backend: str) -> None:
     torch._dynamo.reset()
@@ -391,6 +412,34 @@ def test_a_compiled_network_follows_its_ranks(backend: str) -> None:
         with torch.no_grad():
             assert_near(compiled(rows), network(rows), 1e-5)
     torch._dynamo.reset()
+
+
+@pytest.mark.slow
+def test_inductor_gives_what_the_network_gives_at_every_rank_it_is_set_to() -> None:
+    """Outputs and gradients, of one compiled network whose rank changes between calls."""
+    torch._dynamo.reset()
+    network, rows = Mlp(), drawn(0, 5, 6)
+    alike = copy.deepcopy(network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        compiled: Any = torch.compile(network, backend="inductor")
+        seen = []
+        for rank in (6, 1, 3, 6):
+            for each in (network, alike):
+                set_rank(each, rank)
+                each.zero_grad()
+            found, expected = compiled(rows), alike(rows)
+            assert_near(found, expected, 1e-5)
+            found.square().sum().backward()
+            expected.square().sum().backward()
+            assert gradients(network).keys() == gradients(alike).keys()
+            for name, gradient in gradients(alike).items():
+                assert_near(gradients(network)[name], gradient, 1e-4)
+            seen.append(found.detach())
+    torch._dynamo.reset()
+    assert torch.equal(seen[0], seen[3])
+    for one, other in itertools.combinations(seen[:3], 2):
+        assert not torch.allclose(one, other, atol=1e-2)
 
 
 # --- in place of a plain layer --------------------------------------------------------------------
