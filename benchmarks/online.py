@@ -3,7 +3,7 @@
 The teacher is a ResNet-50 at 224 px, the student a ResNet-18 at 64 px; all learn the teacher's
 pooled features by squared error, batch for batch. Fed from the store is ``students.fit``; online
 are the shortest loop of one's own, timm's ``FeatureDistillationTask`` and, where it is installed
-(``pip install --no-deps torchdistill``), torchdistill's ``DistillationBox``. Each side times an
+(``pip install -e '.[bench]'``), torchdistill's ``DistillationBox``. Each side times an
 epoch of the same images, already decoded; all with freed memory kept (``distill.allocator``).
 """
 
