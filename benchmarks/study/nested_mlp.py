@@ -33,6 +33,7 @@ from students.nested import (
     nested_layers,
     set_rank,
 )
+from students.stepping import Passes
 
 RANKS = (64, 32, 16, 8, 4, 2, 1)  # that are trained, the anchor's first
 BETWEEN = (50, 30, 10, 5, 3)  # that are not
@@ -193,8 +194,12 @@ def teach(
     seed: int,
     folder: Path,
     aims: Float32[Tensor, "rows classes"] | None = None,
+    passes: Callable[..., Passes] = RankPasses,
 ) -> Taught:
-    """Teach it in place; ``aims`` are the dense network's logits of the training rows."""
+    """Teach it in place; ``aims`` are the dense network's logits of the training rows.
+
+    ``passes`` makes the loss, as ``RankPasses`` is made.
+    """
     shutil.rmtree(folder, ignore_errors=True)  # weights' courses are not in its checkpoints
     train, settings = rows["train"], [at_rank(network, rank) for rank in teaching.ranks]
     steps = -(-len(train.labels) // BATCH)
@@ -214,7 +219,7 @@ def teach(
     result = fit(
         one,
         feed=MemoryFeed({"rows": train.features}, targets),
-        loss=RankPasses(one, settings, on_figures=note),
+        loss=passes(one, settings, on_figures=note),
         evaluate=lambda _: evaluate_ranks(network, named, _judge(_first(rows["validation"]))),
         recipe=_recipe(teaching, seed),
         folder=folder,
