@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.study.nested_cifar_page import behind, log10_weights, over
+from benchmarks.study.nested_cifar_page import behind, log10_weights
 from benchmarks.study.nested_kept import kept
 from benchmarks.study.nested_llama import losses, mean_log_kl, worst_log_ratio
 from benchmarks.study.nested_mlp import (
@@ -22,9 +22,11 @@ from benchmarks.study.nested_mlp import (
     at_rank,
     dense_of,
     factored,
+    over,
     renested,
     with_own,
 )
+from benchmarks.study.nested_objectives_page import THEIRS, apart, named
 from benchmarks.study.nested_rows import Rows, principal
 from benchmarks.study.nested_stories_page import rival, won
 
@@ -187,6 +189,17 @@ def test_how_far_behind_is_told_in_points_by_seed() -> None:
 
 def test_the_course_of_a_weight_is_drawn_by_its_log() -> None:
     assert log10_weights([[1, 10.0], [2, 0.1]]) == [(1, 1.0), (2, -1.0)]
+
+
+def test_a_row_is_held_against_its_like_without_the_term_by_seed() -> None:
+    name = named("hidden match", 0.1, moves=False)
+    assert name in THEIRS
+    like = "two CEs, one draw of dropout for both"
+    found = {
+        name: [{"test": {"64": 0.7}}, {"test": {"64": 0.6}}],
+        like: [{"test": {"64": 0.6}}, {"test": {"64": 0.65}}],
+    }
+    assert apart(found, name, (64,)) == pytest.approx([10.0, -5.0])
 
 
 # --- the language model ---------------------------------------------------------------------------

@@ -95,13 +95,15 @@ def back(loss: Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def gradients(make: Callable[..., Any], **given: Any) -> dict[str, Tensor]:
-    """Of one step of two ranks, by parameter."""
+def gradients(
+    make: Callable[..., Any], *, ranks: tuple[int, ...] = RANKS, **given: Any
+) -> dict[str, Tensor]:
+    """Of one step of these ranks, by parameter."""
     network = mlp()
     drawn = torch.Generator().manual_seed(1)
-    objective = NestedObjective(NestedRecipe(), count=2, steps=1, seed=0)
+    objective = NestedObjective(NestedRecipe(), count=len(ranks), steps=1, seed=0)
     one = Learning(network, objective)
-    passes = make(one, RANKS, on_figures=lambda *_: None, **given)
+    passes = make(one, ranks, on_figures=lambda *_: None, **given)
     passes.gradient(
         network,
         {"rows": torch.randn(5, 12, generator=drawn)},
@@ -128,6 +130,20 @@ def test_a_fixed_anchor_learns_nothing_of_a_term_and_a_moving_one_does(term: Any
         found = gradients(ExtraPasses, extra=extra)["network.second.down"]
         assert not torch.allclose(found[:2], plain[:2], atol=1e-5)
         assert torch.allclose(found[2:], plain[2:], atol=1e-7) is not moves
+
+
+def test_a_variant_that_is_not_told_labels_learns_the_terms_alone() -> None:
+    def none(network: Any, variant: Answer, anchor: Answer) -> Tensor:
+        del network, anchor
+        return variant.logits.sum() * 0
+
+    name = "network.second.down"
+    alone = gradients(ExtraPasses, extra=Extra(terms={none: 1.0}, told=False))[name]
+    both = gradients(ExtraPasses, extra=Extra())[name]
+    assert not torch.allclose(alone[:2], both[:2], atol=1e-5)
+    torch.testing.assert_close(alone[2:], both[2:])  # which are the anchor's
+    anchors = gradients(ExtraPasses, ranks=(8,), extra=Extra())[name]
+    torch.testing.assert_close(alone, anchors)
 
 
 def test_both_passes_drop_the_same_numbers() -> None:

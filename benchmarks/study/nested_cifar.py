@@ -16,7 +16,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from benchmarks.study.common import RUNS, extracted
-from benchmarks.study.nested_cifar_page import over, page
+from benchmarks.study.nested_cifar_page import page
 from benchmarks.study.nested_kept import kept
 from benchmarks.study.nested_mlp import (
     BETWEEN,
@@ -28,6 +28,7 @@ from benchmarks.study.nested_mlp import (
     at_rank,
     factored,
     logits_of,
+    over,
     plain,
     renested,
     teach,

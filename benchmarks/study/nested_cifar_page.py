@@ -7,7 +7,8 @@ from typing import Any
 
 from benchmarks.study.common import RESULTS, mean_and_half, points, table, write
 from benchmarks.study.figure import Line, chart
-from benchmarks.study.nested_mlp import BETWEEN, RANKS
+from benchmarks.study.nested_mlp import BETWEEN, RANKS, over
+from benchmarks.study.nested_objectives_page import objectives
 
 NAME = "nested-cifar10"
 BAR = 0.5  # points that one nested network may be behind separate ones, on average over ranks
@@ -34,14 +35,17 @@ def page(found: Mapping[str, Any]) -> None:
     every = {CE_ONLY: whole} | {name: of for name, of in found["designs"].items() if of}
     seeds = min(len(of) for of in every.values())  # the same for all, to be compared
     ablated = {name: _tested(of[:seeds]) for name, of in every.items()}
+    more, order = objectives()
+    reasons = [*_reasons(found, separate, cuts), *order]
     write(
         NAME,
         "Nested perceptrons on CIFAR-10: one network beside one for each rank",
         _setting(found),
         "## The table\n\n" + _ranks_table({"separate, one for each rank": separate} | mains | cuts),
         "## Bars\n\n" + "\n".join(f"- {line}" for line in _bars(separate, mains, cuts, ablated)),
-        "\n## Why\n\n" + "\n".join(f"- {line}" for line in _reasons(found, separate, cuts)),
+        "\n## Why\n\n" + "\n".join(f"- {line}" for line in reasons),
         "\n## Objectives, starts and draws\n\n" + _ablation(ablated, epochs["nested"]),
+        *([more] if more else []),
         "## The course of the weights\n\n"
         + _course(found["long"][PAPER] or found["designs"][PAPER]),
         command=found["command"],
@@ -51,11 +55,6 @@ def page(found: Mapping[str, Any]) -> None:
 
 
 # --- arithmetic -----------------------------------------------------------------------------------
-
-
-def over(found: Tested, ranks: Sequence[int]) -> float:
-    """The mean over these ranks."""
-    return sum(found[str(rank)] for rank in ranks) / len(ranks)
 
 
 def behind(

@@ -267,6 +267,11 @@ def _judge(rows: Rows) -> Callable[[nn.Module], Evaluation]:
     return lambda network: evaluate_logits(_logits(network, rows), _labels(rows))
 
 
+def over(found: Mapping[str, float], ranks: Sequence[int]) -> float:
+    """The mean of accuracies by rank over these ranks."""
+    return sum(found[str(rank)] for rank in ranks) / len(ranks)
+
+
 def accuracy(network: nn.Module, rows: Rows) -> float:
     """Share of right answers as the network stands."""
     return float((_logits(network, rows).argmax(axis=1) == _labels(rows)).mean())

@@ -119,6 +119,7 @@ class Extra:
     terms: Mapping[Term, float] = field(default_factory=dict)  # weights, of a step's last rank
     anchor_moves: bool = False  # towards the variant, by the terms; or they hold it fixed
     orthonormal: bool = False  # factors are made so before each step
+    told: bool = True  # a variant learns the labels too; or the terms alone
 
 
 @final
@@ -180,7 +181,8 @@ class ExtraPasses:
         """Of the last answer so far; the first is the anchor's."""
         variant, anchor = answers[-1], answers[0]
         aim = anchor if self.extra.anchor_moves else anchor.detached()
-        loss = cross_entropy(variant.logits, labels)
+        told = self.extra.told or len(answers) == 1
+        loss = cross_entropy(variant.logits, labels) if told else torch.zeros(())
         for term, weight in self.extra.terms.items() if last else ():
             loss = loss + weight * term(self.learning.network, variant, aim)
         return loss
