@@ -58,7 +58,7 @@ def main() -> None:
     for variant in asked.only.split(",") if asked.only else _changing(asked.name):
         told = VARIANTS[variant]
         if variant == ONE_RANK:
-            told = {"ranks": _alike(run), "floor": 0.0}
+            told = {"ranks": _alike(run), "floor": 0.0, "budgets": []}
         else:
             told = {**told, "budgets": list(BUDGETS)}
         _cut_alike(run, _slug(variant), told)
