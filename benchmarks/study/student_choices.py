@@ -34,6 +34,7 @@ SUBSPACE: dict[str, Any] = {"way": "subspace"}
 SKETCH: dict[str, Any] = {"way": "sketch", "temperature": 4.0}
 ALONE: dict[str, Any] = {"kl_weight": 0.0, "ce_weight": 0.0, "head": "carried"}
 PREFIXES = (12, 6)
+UNDONE = "undone in its head"  # of a note; validation accuracy is that of before
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "Answers in the 24 numbers": {
         "squares, KL and labels, head tuned": SUBSPACE,
@@ -108,7 +109,7 @@ def prepared() -> Path:
 
 
 def taught(run: Path, plain: str, told: dict[str, Any]) -> dict[str, Any]:
-    """Validation accuracy of one student, and what its prefixes have on test."""
+    """Validation accuracy of one student, what was undone, what its prefixes have on test."""
     config = tomllib.loads(plain)
     kind = told.pop("kind", "head-svd")
     config["student"] |= told
@@ -120,6 +121,7 @@ def taught(run: Path, plain: str, told: dict[str, Any]) -> dict[str, Any]:
     return {
         "accuracy": one.validation_accuracy,
         "best_epoch": one.best_epoch,
+        "attenuation": [note for note in one.notes if UNDONE in note],
         "prefixes": {str(prefix.dim_out): prefix.test.accuracy for prefix in one.prefixes},
     }
 
@@ -137,7 +139,9 @@ def page(found: dict[str, Any], seeds: int) -> None:
     for way, choices in CHOICES.items():
         first = accuracies(found, next(iter(choices)), seeds)
         rows = []
-        for name in choices:
+        for name, told_of in choices.items():
+            if told_of.get("calibrate"):
+                continue
             own = accuracies(found, name, seeds)
             apart = mean_and_half([a - b for a, b in zip(own, first, strict=True)])
             rows.append(
@@ -149,6 +153,13 @@ def page(found: dict[str, Any], seeds: int) -> None:
                 ]
             )
         parts += [f"## {way}\n", table(["changed", "validation", "against the first"], rows)]
+    parts += [
+        f"{name.capitalize()}: {'; '.join(note for note in notes)}.\n"
+        for choices in CHOICES.values()
+        for name, told_of in choices.items()
+        if told_of.get("calibrate")
+        and (notes := [n for seed in range(seeds) for n in found[f"{name}|{seed}"]["attenuation"]])
+    ]
     prefixed = [found[f"prefixes 12 and 6 beside|{seed}"]["prefixes"] for seed in range(seeds)]
     narrow = ", ".join(
         f"{points(*mean_and_half([each[str(width)] for each in prefixed]))} % by the first {width}"
