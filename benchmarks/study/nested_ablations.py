@@ -41,7 +41,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gauge forms": {"gauges": True},
     "own biases": {"own_biases": True},
     "every budget each step": {"sampling": "every"},
-    "sandwich rule": {"sampling": "sandwich"},
 }
 
 
