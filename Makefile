@@ -47,6 +47,8 @@ gpu: install
 	$(BIN)/python -m benchmarks.study.scratch
 	$(BIN)/python -m benchmarks.study.students cifar10-resnet50 --workers 4
 	$(BIN)/python -m benchmarks.study.students tinyimagenet32-resnet50 --workers 4
+	$(BIN)/python -m benchmarks.study.students cifar10-resnet50-tenth --workers 4
+	$(BIN)/python -m benchmarks.study.students tinyimagenet32-resnet50-tenth --workers 4
 
 check: install
 	$(BIN)/ruff check .

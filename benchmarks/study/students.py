@@ -66,6 +66,8 @@ SETTINGS = {
     "tinyimagenet32": Setting("tinyimagenet32-resnet18", 0, note=AGAIN),
     "cifar10-resnet50": Setting("cifar10-resnet50", 0),
     "tinyimagenet32-resnet50": Setting("tinyimagenet32-resnet50", 0),
+    "cifar10-resnet50-tenth": Setting("cifar10-resnet50", 0),
+    "tinyimagenet32-resnet50-tenth": Setting("tinyimagenet32-resnet50", 0),
     "caltech101-mobilenetv2": Setting("caltech101-mobilenetv2", 0, note=TRANSFER),
     "caltech101-deit": Setting("caltech101-deit", 0, note=TRANSFER),
 }
