@@ -165,7 +165,14 @@ def _timm(blueprint: Blueprint) -> Encoder:
             name, pretrained=False, num_classes=0, in_chans=blueprint.in_chans, **options
         )
         width = _width_of(body, blueprint)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (
+        TypeError,
+        ValueError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+    ) as error:
         raise StudentError(
             f"timm/{name} cannot be built with the options {options}: {first_line(error)}"
         ) from error

@@ -160,6 +160,7 @@ def test_an_unknown_name_is_told_with_what_is_near(changes: dict[str, Any], mess
         ({"dim_out": -1}, "width must be at least 1, or 0 for the network's own, got -1"),
         ({"name": "builtins:dict", "dim_out": 0}, "builtins:dict is told its width and has none"),
         ({"options": {"chanels": 3}}, "timm/resnet10t cannot be built with the options"),
+        ({"options": {"channels": [8, 8]}}, "timm/resnet10t cannot be built with the options"),
         ({"modality": "text"}, "timm/resnet10t reads images, but the data are text"),
         ({"name": "hf/bert"}, "hf/bert reads texts, but the data are images"),
         ({"name": "hf/bert", "modality": "text"}, "needs the size of the tokenizer's vocabulary"),
