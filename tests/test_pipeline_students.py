@@ -77,7 +77,7 @@ def test_a_teacher_that_did_not_make_the_features_is_refused(
     config = tmp_path / "other.toml"
     config.write_text("[teacher.preprocessing]\nmean = 0.1\n")
     answer = call(command, "--run", run_copy, "--config", config, "--factor", "4")
-    refused(answer, "has other preprocessing now than when it made", "extract --overwrite")
+    refused(answer, "has other mean now than when it made", "extract --overwrite")
 
 
 def test_a_budget_below_the_smallest_student_is_refused(run_copy: Path, call: Command) -> None:

@@ -133,7 +133,7 @@ def page(found: dict[str, Any], seeds: int) -> None:
         "several, and the mean difference to the first row of a table, seed by seed. Static "
         "students of 256 numbers a token, 5,000 queries, eight views, twelve epochs, head-svd at "
         "16x (24 numbers) unless a row says another map; untuned, all at the learning rate of the "
-        f"config.\n"
+        "config.\n"
     )
     parts = [told]
     for way, choices in CHOICES.items():
@@ -154,7 +154,7 @@ def page(found: dict[str, Any], seeds: int) -> None:
             )
         parts += [f"## {way}\n", table(["changed", "validation", "against the first"], rows)]
     parts += [
-        f"{name.capitalize()}: {'; '.join(note for note in notes)}.\n"
+        f"{name.capitalize()}: {'; '.join(notes)}.\n"
         for choices in CHOICES.values()
         for name, told_of in choices.items()
         if told_of.get("calibrate")

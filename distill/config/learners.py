@@ -10,6 +10,7 @@ from distill.config.values import (
     Natural,
     Positive,
     PositiveFloat,
+    Precision,
     Section,
     Seed,
     Share,
@@ -60,7 +61,7 @@ class StudentConfig(Section):
     clip: Weight = 10.0  # largest norm of the gradient; 0: any
     ema: ShareOrNone = 0.0  # decay of the averaged weights that are kept; 0: none
     patience: Natural = 0  # epochs without a better one before it stops; 0: never
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     compile: bool = False
     baselines: bool = False
     seed: Seed = 0
@@ -116,7 +117,7 @@ class NestConfig(Section):
     clip: Weight = 10.0
     ema: ShareOrNone = 0.0
     patience: Natural = 0
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     seed: Seed = 0
 
     @field_validator("ranks", "budgets")

@@ -11,6 +11,7 @@ from distill.config.values import (
     Natural,
     Positive,
     PositiveFloat,
+    Precision,
     Scalar,
     Section,
     Seed,
@@ -78,7 +79,7 @@ class TeachConfig(Section):
     weight_decay: Weight = 0.01
     warmup: ShareOrNone = 0.1  # share of all steps
     augment: str = ""  # a new view of every example each epoch; "": the examples as they are
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the products
+    precision: Precision = "auto"  # of the products
     folds: Folds = 0  # as many teachers more, each without one fold of the training examples
     seed: Seed = 0
 

@@ -1,6 +1,6 @@
 """What a setting may be, and what a table of settings is."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -12,6 +12,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Factor = Annotated[float, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 ShareOrNone = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -230,12 +230,13 @@ def _same_teacher(run: Run, teacher: "Teacher", full: Stores) -> None:
     """Inputs are prepared as this teacher reads them: it must be the one that made the features."""
     from students import plain_settings
 
-    stored, card = full["train"].spec.made_by, teacher.card
-    now = {"weights": card.weights, "preprocessing": card.preprocessing}
-    differing = [name for name, value in plain_settings(now).items() if stored.get(name) != value]
+    made_by, card = full["train"].spec.made_by, teacher.card
+    then = {**made_by["preprocessing"], "weights": made_by["weights"]}
+    now = plain_settings({**card.preprocessing, "weights": card.weights})
+    differing = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     if differing:
         raise UserError(
-            f"{card.name} has other {' and '.join(differing)} now than when it made "
+            f"{card.name} has other {', '.join(differing)} now than when it made "
             f"{run.features}: bring back what it was, or run {command(run, 'extract --overwrite')}"
         )
 
@@ -290,7 +291,6 @@ def _lesson(
 
     run, config = opened.run, opened.config
     teacher = the_teacher(run, config, dataset)
-    _same_tokenizer(run, teacher, full)
     _same_teacher(run, teacher, full)
     size = config.student.image_size
     # the student sees what the teacher sees unless told another size
@@ -316,18 +316,6 @@ def _lesson(
         pool=opened.pool if POOL in full else None,
         embeddings=_embeddings(teacher) if config.student.embeddings == "teacher" else None,
     )
-
-
-def _same_tokenizer(run: Run, teacher: "Teacher", full: Stores) -> None:
-    """Tokenizers of one size may mean other words: features say which one they were made with."""
-    recorded = full["train"].spec.made_by["preprocessing"]
-    then, now = (of.get("tokenizer_sha256") for of in (recorded, teacher.card.preprocessing))
-    if then and now and then != now:
-        raise UserError(
-            f"the tokenizer of {teacher.card.name} is not the one that {run.features} was made "
-            f"with (sha256 {str(then)[:12]} there, {str(now)[:12]} now): bring it back, or run "
-            f"{command(run, 'extract --overwrite')}"
-        )
 
 
 def _embeddings(teacher: "Teacher") -> Any:
